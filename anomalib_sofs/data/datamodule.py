@@ -1,0 +1,191 @@
+"""What all episode datamodules share; a dataset adds where its categories are and what is in them."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from anomalib.data import AnomalibDataModule
+from pandas import DataFrame
+from torch.utils.data import DataLoader
+
+from .datasets import EpochSampler, QueryEpisodes, TrainEpisodes
+from .folds import Folds, novel_in
+from .table import check_categories, check_classes, check_disjoint, check_masks, combine
+
+
+class EpisodeDataModule(AnomalibDataModule):
+    """Episodic training on base categories, evaluation by the fixed protocol on novel ones.
+
+    Args:
+        root: Folder of the dataset.
+        base_categories: Categories to train on; ``None`` takes all that are not novel.
+        novel_categories: Categories to test on; ``None`` takes all that are not base.
+        shot: Support images per episode.
+        crops_per_shot: Crops cut from each support image in training.
+        crop_size: Side of a training crop in pixels.
+        normal_crop_prob: Probability that a training query is a crop without the defect.
+        train_batch_size: Episodes per training step.
+        eval_batch_size: Queries per evaluation step; images of one size only, so 1 unless all sizes are equal.
+        num_workers: Loader processes.
+        seed: Seed of training episodes and of the protocol's support choice.
+        episodes_per_epoch: Training episodes per epoch; ``None`` means one per base image.
+        normal_shot: Normal support images added to each evaluation support set.
+        test_limit: Most test queries per class; ``None`` for all.
+        val_limit: Queries per base class in the validation set.
+        fold: Number of a published split: its categories are novel, all others base. Instead of naming categories.
+
+    Raises:
+        ValueError: If a category is both base and novel, or ``fold`` does not exist or comes beside categories.
+    """
+
+    FOLDS: ClassVar[Folds] = {}
+    """Novel categories of the dataset's published folds."""
+
+    def __init__(
+        self,
+        root: Path | str,
+        base_categories: list[str] | None = None,
+        novel_categories: list[str] | None = None,
+        shot: int = 1,
+        crops_per_shot: int = 1,
+        crop_size: int = 256,
+        normal_crop_prob: float = 0.3,
+        train_batch_size: int = 4,
+        eval_batch_size: int = 1,
+        num_workers: int = 2,
+        seed: int = 0,
+        episodes_per_epoch: int | None = None,
+        normal_shot: int = 0,
+        test_limit: int | None = None,
+        val_limit: int = 2,
+        fold: int | None = None,
+    ) -> None:
+        super().__init__(
+            train_batch_size=train_batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.root = Path(root)
+        if fold is not None:
+            if base_categories is not None or novel_categories is not None:
+                msg = f"fold={fold} and base_categories or novel_categories both choose the categories. Give only one of them."
+                raise ValueError(msg)
+            novel_categories = novel_in(fold, self.FOLDS)
+        self.fold = fold
+        self.base_categories = base_categories
+        self.novel_categories = novel_categories
+        self.shot = shot
+        self.crops_per_shot = crops_per_shot
+        self.crop_size = crop_size
+        self.normal_crop_prob = normal_crop_prob
+        self.episodes_per_epoch = episodes_per_epoch
+        self.normal_shot = normal_shot
+        self.test_limit = test_limit
+        self.val_limit = val_limit
+        check_disjoint(base_categories or [], novel_categories or [])
+        self._category = "_".join(novel_categories or [])
+
+    @abstractmethod
+    def list_categories(self) -> list[str]:
+        """List the categories that exist, by name."""
+
+    @abstractmethod
+    def samples_of(self, category: str) -> DataFrame:
+        """Read the samples of a category: ``image_path, mask_path, label, label_index, split``."""
+
+    def resolve_categories(self) -> tuple[list[str], list[str]]:
+        """Fill in the categories that were not given.
+
+        Returns:
+            Base and novel categories.
+
+        Raises:
+            ValueError: If a category does not exist, is in both lists, or none is left to test on.
+        """
+        existing = self.list_categories()
+        base, novel = self.base_categories, self.novel_categories
+        check_categories([*(base or []), *(novel or [])], existing, self.root)
+        if base is None and novel is None:
+            or_fold = ", or a fold" if self.FOLDS else ""
+            msg = f"Name base_categories, novel_categories or both{or_fold}. {self.root} has: {', '.join(existing) or 'none'}."
+            raise ValueError(msg)
+        base = base if base is not None else [c for c in existing if c not in (novel or [])]
+        novel = novel if novel is not None else [c for c in existing if c not in base]
+        check_disjoint(base, novel)
+        return base, novel
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the tables; every error about the data is raised here, before any training."""
+        del stage
+        if hasattr(self, "test_data"):
+            return
+        self._setup()
+
+    def _setup(self, _stage: str | None = None) -> None:
+        base, novel = self.resolve_categories()
+        tables = []
+        for categories in (base, novel):
+            table = combine({category: self.samples_of(category) for category in categories}) if categories else None
+            if table is not None:
+                self.check_table(table)
+            tables.append(table)
+        base_table, novel_table = tables
+        if novel_table is not None:
+            self.test_data = self.query_episodes(novel_table)
+        if base_table is None:
+            self.val_data = self.test_data
+            return
+        self.train_data = TrainEpisodes(  # type: ignore[assignment]
+            base_table,
+            length=self.episodes_per_epoch or len(base_table),
+            shot=self.shot,
+            crops_per_shot=self.crops_per_shot,
+            crop_size=self.crop_size,
+            normal_crop_prob=self.normal_crop_prob,
+            seed=self.seed or 0,
+        )
+        self.val_data = QueryEpisodes(
+            base_table, shot=self.shot, seed=self.seed or 0, limit=self.val_limit, normal_queries=False
+        )
+        if novel_table is None:
+            self.test_data = self.val_data
+
+    def check_table(self, table: DataFrame) -> None:
+        """Check the samples of the base or of the novel categories."""
+        check_classes(table, self.shot)
+        check_masks(table)
+
+    def query_episodes(self, table: DataFrame) -> QueryEpisodes:
+        """Make the test episodes out of the samples of the novel categories."""
+        return QueryEpisodes(
+            table,
+            shot=self.shot,
+            seed=self.seed or 0,
+            limit=self.test_limit,
+            normal_shot=self.normal_shot,
+        )
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Every ``category/class`` of the test data, in name order."""
+        return self.test_data.class_names  # type: ignore[attr-defined]
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader of training episodes.
+
+        Raises:
+            ValueError: If there is no base category.
+        """
+        if not hasattr(self, "train_data"):
+            msg = "There is no base category to train on: name base_categories, or use `anomalib test`."
+            raise ValueError(msg)
+        return DataLoader(
+            self.train_data,
+            batch_size=self.train_batch_size,
+            sampler=EpochSampler(len(self.train_data)),
+            num_workers=self.num_workers,
+            collate_fn=self.train_data.collate_fn,
+            persistent_workers=self.num_workers > 0,
+        )

@@ -1,0 +1,218 @@
+"""Episodes out of a samples table: endless random ones for training, fixed ones for evaluation."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from anomalib.data import AnomalibDataset
+from pandas import DataFrame
+from torch.utils.data import Dataset, Sampler
+
+from anomalib_sofs.images import read_image, read_mask
+
+from .crops import Augment, crop_around
+from .items import EpisodeItem, collate_episodes
+from .protocol import choose_support
+from .table import NORMAL, defects, normals
+
+Row = Any  # a named tuple of the samples table
+
+
+class TrainEpisodes(Dataset[EpisodeItem]):
+    """Random training episodes: one query crop and the support crops of the same class.
+
+    An episode depends on ``seed`` and its number alone, so that runs agree whatever the number of workers.
+
+    Args:
+        table: Samples, see :func:`~anomalib_sofs.data.table.combine`.
+        length: Episodes per epoch.
+        shot: Support images.
+        crops_per_shot: Crops cut from each support image.
+        crop_size: Side of a crop in pixels.
+        normal_crop_prob: Probability of a query crop around a normal pixel.
+        seed: Seed.
+    """
+
+    def __init__(
+        self,
+        table: DataFrame,
+        *,
+        length: int,
+        shot: int,
+        crops_per_shot: int,
+        crop_size: int,
+        normal_crop_prob: float,
+        seed: int,
+    ) -> None:
+        self.length = length
+        self.shot = shot
+        self.crops_per_shot = crops_per_shot
+        self.crop_size = crop_size
+        self.normal_crop_prob = normal_crop_prob
+        self.seed = seed
+        self.classes = [list(rows.itertuples()) for _, rows in defects(table).groupby(["category", "label"])]
+        self.normals = {c: list(rows.itertuples()) for c, rows in normals(table).groupby("category")}
+        self.augment = Augment()
+
+    def __len__(self) -> int:
+        """Return the number of episodes per epoch."""
+        return self.length
+
+    def __getitem__(self, number: int) -> EpisodeItem:
+        """Make the episode with a number; numbers go on beyond the epoch's length."""
+        generator = random.Random(f"{self.seed}/{number}")  # noqa: S311 - reproducible
+        rows = generator.choice(self.classes)
+        query, *support = generator.sample(rows, self.shot + 1)
+        normal = generator.random() < self.normal_crop_prob
+        good = self.normals.get(query.category)
+        if normal and good:
+            image, mask = self._crop(generator.choice(good), generator, normal=True)
+        else:
+            image, mask = self._crop(query, generator, normal=normal)
+        crops = [self._crop(row, generator) for row in support for _ in range(self.crops_per_shot)]
+        return EpisodeItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=mask.any(),
+            image_path=query.image_path,
+            mask_path=query.mask_path,
+            support_image=torch.stack([crop for crop, _ in crops]),
+            support_mask=torch.stack([crop_mask for _, crop_mask in crops]),
+            category=query.category,
+            defect_class=query.label,
+        )
+
+    def _crop(self, row: Row, generator: random.Random, *, normal: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        image, mask = read_pair(row)
+        image, mask = crop_around(image, mask, self.crop_size, generator, normal=normal)
+        return self.augment(image, mask, generator)
+
+    @property
+    def collate_fn(self) -> Callable:
+        """How episodes become a batch."""
+        return collate_episodes
+
+
+class EpochSampler(Sampler[int]):
+    """Numbers the episodes of each epoch anew, so that no two epochs see the same ones.
+
+    Args:
+        length: Episodes per epoch.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this, also when a run is resumed."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of episodes per epoch."""
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of the epoch's episodes."""
+        yield from range(self.epoch * self.length, (self.epoch + 1) * self.length)
+
+
+class QueryEpisodes(AnomalibDataset):
+    """Evaluation episodes by the fixed protocol: every defective image once as query, then the normal images.
+
+    Normal queries get a support of their category's classes in turn; they count for the image-level metrics only.
+
+    Args:
+        table: Samples of the categories to evaluate on.
+        shot: Support images per query.
+        seed: Protocol seed.
+        limit: Most queries per class, ``None`` for all; the first by name.
+        normal_queries: Whether normal images of the test split are queries, too.
+        normal_shot: Normal support images (training images first, by name) added to each support set.
+    """
+
+    def __init__(
+        self,
+        table: DataFrame,
+        *,
+        shot: int = 1,
+        seed: int = 0,
+        limit: int | None = None,
+        normal_queries: bool = True,
+        normal_shot: int = 0,
+    ) -> None:
+        super().__init__()
+        self.episodes = list(_fixed_episodes(table, shot, seed, limit, normal_queries, normal_shot))
+        self._samples = DataFrame([row._asdict() for row, _, _ in self.episodes])
+        self._samples["label_index"] = (self._samples["label"] != NORMAL).astype(int)
+        self._samples.attrs["task"] = "segmentation"
+
+    @property
+    def class_names(self) -> list[str]:
+        """Every ``category/class`` that has a query, in name order."""
+        return sorted({f"{row.category}/{cls}" for row, cls, _ in self.episodes if row.label == cls})
+
+    def __getitem__(self, index: int) -> EpisodeItem:
+        """Read a query and name its support files."""
+        row, defect_class, support = self.episodes[index]
+        image, mask = read_pair(row)
+        return EpisodeItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=torch.tensor(row.label != NORMAL),
+            image_path=row.image_path,
+            mask_path=row.mask_path,
+            support_paths=[other.image_path for other in support],
+            support_mask_paths=[other.mask_path for other in support],
+            category=row.category,
+            defect_class=defect_class,
+            counted=torch.tensor(row.label == defect_class),
+        )
+
+    @property
+    def collate_fn(self) -> Callable:
+        """How episodes become a batch."""
+        return collate_episodes
+
+
+Episode = tuple[Row, str, Sequence[Row]]  # query, class to find, support
+
+
+def _fixed_episodes(
+    table: DataFrame,
+    shot: int,
+    seed: int,
+    limit: int | None,
+    normal_queries: bool,  # noqa: FBT001
+    normal_shot: int,
+) -> Iterator[Episode]:
+    for category, rows in table.groupby("category"):
+        classes = {label: list(part.itertuples()) for label, part in defects(rows).groupby("label")}
+        train_normals = list(normals(rows, "train").itertuples())
+        extra = train_normals[:normal_shot]
+
+        def support(query: Row, label: str, category: str = category, classes: dict = classes, extra: list = extra) -> list[Row]:
+            others = [row for row in classes[label] if row.image_path != query.image_path]
+            chosen = choose_support(
+                others, shot, seed=seed, category=category, defect_class=label, query=query.image_path
+            )
+            return chosen + extra
+
+        for label, part in classes.items():
+            for query in part[:limit]:
+                yield query, label, support(query, label)
+        if normal_queries:
+            names = list(classes)
+            for i, query in enumerate(normals(rows, "test").itertuples()):
+                if limit is not None and i >= limit * len(names):
+                    break
+                yield query, names[i % len(names)], support(query, names[i % len(names)])
+
+
+def read_pair(row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the image ``(3, H, W)`` and mask ``(H, W)`` of a row; the mask of a normal image is empty."""
+    image = read_image(row.image_path)
+    if row.mask_path:
+        return image, read_mask(row.mask_path)
+    return image, torch.zeros(image.shape[-2:], dtype=torch.uint8)

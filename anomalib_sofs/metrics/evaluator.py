@@ -1,0 +1,135 @@
+"""One evaluator for both tasks: the table at the end of a test shows what its data can tell."""
+
+from typing import Any
+
+import torch
+from anomalib.data import Batch
+from anomalib.metrics import AUROC, Evaluator, F1Score
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from .aupro import NativeAUPRO
+from .episode_iou import EpisodeIoU
+
+BINS = 2000  # thresholds of the pixel AUROC in FSS: bounded memory, probabilities need no finer ones
+
+
+class SofsEvaluator(Evaluator):
+    """IoU metrics for episodes; anomalib's image and pixel metrics, with AUPRO, for anomaly detection.
+
+    AUROC needs both normal and defective examples: where the data has only one kind, the row is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_auroc = AUROC(fields=["pred_score", "gt_label"], prefix="image_", strict=False)
+        self.image_f1 = F1Score(fields=["pred_label", "gt_label"], prefix="image_", strict=False)
+        self.pixel_f1 = F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False)
+        self.pixel_auroc = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
+        self.pixel_aupro = NativeAUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
+        self.binned_pixel_auroc = AUROC(
+            fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False, thresholds=BINS
+        )
+        self.iou = EpisodeIoU([])
+        self.episodic = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the metrics by the kind of data."""
+        super().setup(trainer, pl_module, stage)
+        datamodule = getattr(trainer, "datamodule", None)
+        self.episodic = hasattr(datamodule, "class_names")
+        names = {name for data in _evaluated(datamodule) for name in getattr(data, "class_names", [])}
+        self.iou = EpisodeIoU(sorted(names)).to(pl_module.device)
+
+    def _metrics(self) -> list[Any]:
+        if self.episodic:
+            return [self.image_auroc, self.image_f1, self.binned_pixel_auroc]
+        return [self.image_auroc, self.image_f1, self.pixel_auroc, self.pixel_aupro, self.pixel_f1]
+
+    def _update(self, trainer: Trainer, batch: Batch, batch_idx: int) -> None:
+        batch = _without_repeats(trainer, batch, batch_idx)
+        if batch is None:
+            return
+        for metric in self._metrics():
+            metric.update(batch)
+        if not self.episodic:
+            return
+        rows = zip(batch.category, batch.defect_class, batch.counted, batch.pred_mask, batch.gt_mask, strict=True)
+        for category, defect_class, counted, prediction, truth in rows:
+            if counted:
+                self.iou.update(f"{category}/{defect_class}", prediction, truth)
+
+    def _log(self, pl_module: LightningModule, prefix: str = "") -> None:
+        values = {prefix + name: value for name, value in self.iou.compute().items()}
+        self.iou = EpisodeIoU(self.iou.classes).to(pl_module.device)
+        for metric in self._metrics():
+            if metric.update_called and _defined(metric):
+                values[prefix + metric.name] = metric.compute()
+            metric.reset()
+        pl_module.log_dict(values, rank_zero_only=False)
+
+    def on_validation_batch_end(  # noqa: D102
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT | None,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        del pl_module, outputs, dataloader_idx
+        # distances have no threshold before the first validation has ended: FAD has nothing to measure yet
+        if self.episodic:
+            batch.pred_mask = batch.anomaly_map > 0.5  # noqa: PLR2004
+            batch.pred_label = batch.pred_score > 0.5  # noqa: PLR2004
+            self._update(trainer, batch, batch_idx)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        del trainer
+        if self.episodic:
+            self._log(pl_module, prefix="val_")
+
+    def on_test_batch_end(  # noqa: D102
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT | None,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        del pl_module, outputs, dataloader_idx
+        self._update(trainer, batch, batch_idx)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        del trainer
+        self._log(pl_module)
+
+
+def _evaluated(datamodule: object) -> list[object]:
+    return [getattr(datamodule, name) for name in ("val_data", "test_data") if hasattr(datamodule, name)]
+
+
+def _without_repeats(trainer: Trainer, batch: Batch, batch_idx: int) -> Batch | None:
+    """Drop what a distributed sampler repeats to give every process the same number of batches.
+
+    Such a sampler deals indices out in turn and starts again at the end; with one query per batch the ``batch_idx``-th
+    of this rank is query ``batch_idx * world_size + rank`` of all.
+    """
+    loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+    if trainer.world_size == 1 or loader is None:
+        return batch
+    size = len(batch.image)
+    positions = (batch_idx * size + torch.arange(size)) * trainer.world_size + trainer.global_rank
+    return batch if bool((positions < len(loader.dataset)).all()) else None
+
+
+def _defined(metric: Any) -> bool:  # noqa: ANN401
+    """Tell whether both classes occur; an AUROC of one class is meaningless."""
+    if not isinstance(metric, AUROC):
+        return True
+    if metric.thresholds is not None:
+        counts = metric.confmat[0]
+        return bool(counts[0].sum() > 0 and counts[1].sum() > 0)
+    target = torch.cat(list(metric.target)) if isinstance(metric.target, list) else metric.target
+    return bool(target.any() and not target.all())

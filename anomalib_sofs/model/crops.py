@@ -1,0 +1,44 @@
+"""Windows around the defects of a support image: where to look closely when the image is larger than a crop."""
+
+import torch
+from torch import Tensor
+
+WHOLE_IMAGE_SHARE = 0.01  # a defect above this share of the image is seen on the whole, resized image
+
+
+def covers_much(mask: Tensor) -> bool:
+    """Tell whether a defect covers more than 1 % of the image, so that the whole image is used, resized."""
+    return float((mask > 0).float().mean()) > WHOLE_IMAGE_SHARE
+
+
+def defect_windows(mask: Tensor, crop: int, count: int) -> list[tuple[int, int]]:
+    """Place up to ``count`` windows over the defect, deterministically.
+
+    Each window is centred on the uncovered defect pixel nearest to the middle of all uncovered ones. It stops once every
+    defect pixel is covered: identical crops would add weight but no information. A mask without defect gets windows
+    spread along the image's diagonal.
+
+    Args:
+        mask: ``(H, W)``.
+        crop: Side of a window in pixels.
+        count: Most windows.
+
+    Returns:
+        Top left corners ``(y, x)``, inside the image where it is larger than the crop, else 0.
+    """
+    height, width = mask.shape
+    limit = torch.tensor([max(height - crop, 0), max(width - crop, 0)])
+    if not bool((mask > 0).any()):
+        many = count if int(limit.max()) > 0 else 1
+        steps = [i / max(many - 1, 1) for i in range(many)]
+        return [(int(step * limit[0]), int(step * limit[1])) for step in steps]
+    left = (mask > 0).nonzero()
+    corners: list[tuple[int, int]] = []
+    while len(left) and len(corners) < count:
+        centre = left.float().mean(dim=0)
+        anchor = left[(left - centre).square().sum(dim=1).argmin()]
+        y, x = (int(v) for v in (anchor - crop // 2).clamp(min=0).minimum(limit))
+        corners.append((y, x))
+        inside = (left[:, 0] >= y) & (left[:, 0] < y + crop) & (left[:, 1] >= x) & (left[:, 1] < x + crop)
+        left = left[~inside]
+    return corners

@@ -1,0 +1,322 @@
+"""SOFS as an anomalib model: `anomalib train --model Sofs`."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch
+from anomalib.models.components import AnomalibModule
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
+
+from anomalib_sofs.images import is_deep, read_image
+from anomalib_sofs.metrics.evaluator import SofsEvaluator
+from anomalib_sofs.visualization.visualizer import SofsVisualizer
+
+from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
+from .cache import ByteCache
+from .encoding import SupportEncoding, encoding_bytes
+from .heads import build_head
+from .post_processor import SofsPostProcessor
+from .support import SupportSet
+from .torch_model import CropCache, SofsModel
+from .weights import load_into, packaged_weights, read_state
+
+logger = logging.getLogger(__name__)
+
+LIGHTNING_DEFAULT_EPOCHS = 1000
+CACHE_BYTES = 2**30
+
+
+class Sofs(AnomalibModule):
+    """Small Object Few-shot Segmentation (Zhang et al. 2024, arXiv 2407.21351).
+
+    With a support folder that has masks, or an episode datamodule, it segments what the support marks (FSS). With a
+    stock datamodule the first ``shot`` normal training images are the support, and it finds whatever is off (FAD).
+
+    Args:
+        backbone: Any timm name.
+        layers: Feature layers of the backbone; ``None`` takes the head's choice.
+        crop_size: Largest window in pixels; ``None`` takes the head's choice.
+        shot: Support images in FAD; episode datamodules have their own.
+        crops_per_shot: Most windows cut from a support image.
+        support: Folder with the support set, see :meth:`SupportSet.from_folder`.
+        weights: ``"default"`` (the trained head that comes with the package, where one exists for this backbone),
+            ``None`` (untrained), or a path: our checkpoint or the authors' published ``.pth``.
+        head: ``"paper"``, the published form.
+        head_options: Keyword arguments of the head, among them the paper's ablations.
+        support_selection: In FAD, the ``"first"`` normal images by name or a ``"random"`` draw with ``support_seed``.
+        support_seed: Seed of that draw.
+        lr: Peak learning rate of training.
+        epochs: Training epochs if ``trainer.max_epochs`` is not given.
+        pre_processor: anomalib component, or whether to use the default one.
+        post_processor: Likewise.
+        evaluator: Likewise.
+        visualizer: Likewise.
+    """
+
+    model: SofsModel
+    post_processor: SofsPostProcessor | None
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        layers: Sequence[int] | None = None,
+        crop_size: int | None = None,
+        shot: int = 1,
+        crops_per_shot: int = 4,
+        support: str | Path | None = None,
+        weights: str | Path | None = "default",
+        head: Literal["paper"] = "paper",
+        head_options: dict[str, Any] | None = None,
+        support_selection: Literal["first", "random"] = "first",
+        support_seed: int = 0,
+        lr: float = 1e-4,
+        epochs: int = 1,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: SofsEvaluator | bool = True,
+        visualizer: SofsVisualizer | bool = True,
+    ) -> None:
+        super().__init__(
+            pre_processor=pre_processor,
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        # a checkpoint carries the encoding and the weights: the paths they came from need not exist any more
+        self.hparams.update({"support": None, "weights": None})
+        self.shot = shot
+        self.support_folder = support
+        self.support_selection = support_selection
+        self.support_seed = support_seed
+        self.lr = lr
+        self.epochs = epochs
+        features = Backbone(backbone, layers)
+        self.model = SofsModel(features, build_head(head, features, **(head_options or {})), crop_size or 256, crops_per_shot)
+        self._encodings: ByteCache[SupportEncoding] = ByteCache(CACHE_BYTES, encoding_bytes)
+        self._crops = CropCache(CACHE_BYTES)
+        if weights == "default":
+            weights = packaged_weights(head, backbone)
+        if weights is not None:
+            load_into(self.model.head, read_state(weights), weights)
+            self.model.head_trained.fill_(value=True)
+
+    # -- support -------------------------------------------------------------------------------------------------
+
+    def set_support(self, support: SupportSet) -> None:
+        """Encode a support set and keep it: predictions, checkpoints and exports use it from now on."""
+        self._keep(self.model.encode(support))
+
+    def _keep(self, encoding: SupportEncoding) -> None:
+        self.model.support = encoding.to(self.device)
+        if self.post_processor is not None:
+            self.post_processor.use_probabilities(not encoding.normal)
+
+    def prepare_support(self) -> None:
+        """Make sure that there is a support encoding: from the folder, the checkpoint, or the normal training images."""
+        if self.support_folder is not None:
+            self.set_support(SupportSet.from_folder(self.support_folder))
+            self.support_folder = None
+        elif self._episodic:
+            if self.post_processor is not None:
+                self.post_processor.use_probabilities(probabilities=True)
+        elif len(self.model.support) == 0:
+            self.set_support(self._normal_training_images())
+
+    def _normal_training_images(self) -> SupportSet:
+        """Read the first (or drawn) ``shot`` normal training images of a stock datamodule."""
+        train_data = getattr(getattr(self._trainer, "datamodule", None), "train_data", None)
+        if train_data is None:
+            msg = (
+                "No support set: pass support=FOLDER (image/ and mask/), load a checkpoint that carries one, or use a "
+                "datamodule with normal training images."
+            )
+            raise RuntimeError(msg)
+        samples = train_data.samples
+        paths = sorted(samples[samples.label_index == 0].image_path.astype(str))
+        if len(paths) < self.shot:
+            msg = f"{len(paths)} normal training images, but shot is {self.shot}. Lower shot or add normal images."
+            raise ValueError(msg)
+        if self.support_selection == "random":
+            generator = torch.Generator().manual_seed(self.support_seed)
+            paths = sorted(paths[i] for i in torch.randperm(len(paths), generator=generator).tolist()[: self.shot])
+        images = [read_image(path) for path in paths[: self.shot]]
+        return SupportSet(images, [torch.zeros(i.shape[-2:]) for i in images], paths=paths[: self.shot])
+
+    @property
+    def _episodic(self) -> bool:
+        """Whether the data brings its own support sets."""
+        return hasattr(getattr(self._trainer, "datamodule", None), "class_names")
+
+    # -- Lightning hooks -----------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Fit the run to the data: stock datamodules need no training and hold images of any size."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self._episodic:
+            if stage == "fit" and self.trainer.fit_loop.max_epochs == LIGHTNING_DEFAULT_EPOCHS:
+                self.trainer.fit_loop.max_epochs = self.epochs
+            return
+        if datamodule is not None:
+            # anomalib would resize images of different sizes to fit into one batch
+            datamodule.train_batch_size = datamodule.eval_batch_size = 1
+        if stage == "fit":
+            self.trainer.fit_loop.max_epochs = 1
+            self.trainer.limit_train_batches = 1
+
+    def on_fit_start(self) -> None:
+        """Load the backbone, or encode the support where nothing is trained."""
+        self.model.backbone.ensure_weights()
+        self.prepare_support()
+
+    def on_validation_start(self) -> None:
+        """Make sure that there is a support set."""
+        self.prepare_support()
+
+    def on_test_start(self) -> None:
+        """Make sure that there is a support set."""
+        self.prepare_support()
+
+    def on_train_epoch_start(self) -> None:
+        """Forget encodings made by an earlier state of the head."""
+        self._encodings.clear()
+
+    def on_test_end(self) -> None:
+        """Free the memory of the support encodings."""
+        self._encodings.clear()
+        self._crops.clear()
+
+    def on_predict_start(self) -> None:
+        """Make sure that there is a support set."""
+        self.prepare_support()
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Read images of more than 8 bits again: anomalib's own reader turns them white."""
+        del dataloader_idx
+        if self.trainer.training or self._episodic or not batch.image_path:
+            return batch
+        if any(is_deep(path) for path in batch.image_path):
+            batch.image = torch.stack([read_image(path) for path in batch.image_path])
+        return batch
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Learn from a batch of episodes; few-shot anomaly detection learns nothing."""
+        del batch_idx
+        if getattr(batch, "support_image", None) is None:
+            return None
+        self.model.head_trained.fill_(value=True)
+        loss = self.model.episode_loss(batch.image, batch.gt_mask, batch.support_image, batch.support_mask)
+        self.log("train_loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=len(batch.image))
+        return loss
+
+    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Segment a batch."""
+        del args, kwargs
+        return self._segment(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+        """Segment a batch."""
+        del batch_idx, args, kwargs
+        return self._segment(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
+        """Segment a batch."""
+        del batch_idx, dataloader_idx
+        return self._segment(batch)
+
+    def _segment(self, batch: Batch) -> Batch:
+        if not bool(torch.isfinite(batch.image).all()):
+            msg = f"{batch.image_path} holds values that are not numbers (NaN or infinity)."
+            raise ValueError(msg)
+        if getattr(batch, "support_paths", None) is None:
+            maps = self.model.class_maps(batch.image)
+            if len(self.model.support) > 1:
+                batch.class_maps = maps
+                batch.class_names = self.model.support.names
+            return batch.update(**self.model.summarise(maps)._asdict())
+        supports = zip(batch.support_paths, batch.support_mask_paths, strict=True)
+        encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
+        maps = torch.cat([self.model.class_maps(i[None], e) for i, e in zip(batch.image, encodings, strict=True)])
+        return batch.update(**self.model.summarise(maps)._asdict())
+
+    def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
+        """Encode a query's support files; queries that share them share the encoding."""
+        return self._encodings.get(
+            images,
+            lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device),
+        )
+
+    # -- anomalib components -------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with polynomial decay; the transformer at ``lr``, the rest at twice that (Zhang et al. 2024)."""
+        if not self._episodic:
+            return None
+        slow = {id(p) for name, p in self.model.head.named_parameters() if name.startswith("stages.")}
+        parameters = list(self.model.head.parameters())
+        groups = [
+            {"params": [p for p in parameters if id(p) in slow], "lr": self.lr},
+            {"params": [p for p in parameters if id(p) not in slow], "lr": 2 * self.lr},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No sanity check before training: it would need a trained head."""
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """One class: anomalib skips fitting for the few-shot type, but episodic training is fitting."""
+        return LearningType.ONE_CLASS
+
+    @staticmethod
+    def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Normalise only: images keep their own size.
+
+        Args:
+            image_size: Ignored unless given by hand through anomalib's API; nothing is resized.
+        """
+        del image_size
+        return PreProcessor(transform=Normalize(mean=list(IMAGE_MEAN), std=list(IMAGE_STD)))
+
+    def configure_post_processor(self) -> SofsPostProcessor:
+        """Return the post-processor for probabilities and distances."""
+        return SofsPostProcessor()
+
+    @staticmethod
+    def configure_evaluator() -> SofsEvaluator:
+        """Return the metrics of few-shot segmentation and anomaly detection."""
+        return SofsEvaluator()
+
+    @classmethod
+    def configure_visualizer(cls) -> SofsVisualizer:
+        """Return the visualizer that shows support, query, truth and prediction at native resolution."""
+        return SofsVisualizer()
+
+    # -- export --------------------------------------------------------------------------------------------------
+
+    def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401
+        """Export as anomalib does, after encoding the support folder."""
+        self._prepare_export()
+        return super().to_torch(*args, **kwargs)
+
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401
+        """Export as anomalib does, after encoding the support folder."""
+        self._prepare_export()
+        return super().to_onnx(*args, **kwargs)
+
+    def _prepare_export(self) -> None:
+        if self.support_folder is not None or len(self.model.support) == 0:
+            self.prepare_support()

@@ -1,0 +1,149 @@
+"""The trainable part of the published method: steps 2 to 9 on the feature maps of one patch grid."""
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import Backbone, to_finest_grid, unit_scale
+from .downsampling import MaskDownsampling, downsample_mask
+from .encoding import Encoding
+from .fusion import fuse
+from .loss import DEFECT_SHARE, sofs_loss
+from .priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
+from .prototypes import masked_mean
+from .reduction import Reduction
+from .transformer import TransformerStage
+
+
+class PaperHead(nn.Module):
+    """Target semantic prior, abnormal prior, reduction, transformer, prototype classifier and fusion.
+
+    Args:
+        channels: Channels of each feature layer.
+        dim: Reduced width ``C``.
+        merged_dim: Transformer width ``C1``.
+        abnormal_prior: The paper's ablation "w/o abnormal prior map" switches step 4's maps off in step 5.
+        mask_downsampling: How masks reach the patch grid; ``"bilinear"`` is the paper's ablation of step 1.
+        scale_features: Divide features by their mean magnitude (:func:`unit_scale`). The published form, made for
+            DINOv2, does not; with a CNN's raw features its logits saturate.
+        multiple: Sides of a window are multiples of this number of pixels.
+        dice_smooth: Weight of normal crops in the mixed normal Dice loss.
+    """
+
+    fixed_window = True
+
+    def __init__(
+        self,
+        channels: list[int],
+        dim: int = 256,
+        merged_dim: int = 256,
+        *,
+        abnormal_prior: bool = True,
+        mask_downsampling: MaskDownsampling = "area",
+        scale_features: bool = False,
+        dice_smooth: float = 1e5,
+        multiple: int = 32,
+    ) -> None:
+        super().__init__()
+        self.multiple = multiple
+        self.dice_smooth = dice_smooth
+        self.mask_downsampling = mask_downsampling
+        self.scale_features = scale_features
+        self.use_abnormal_prior = abnormal_prior
+        self.reduction = Reduction(sum(channels), len(channels), dim, merged_dim, abnormal_prior=abnormal_prior)
+        self.stages = nn.Sequential(*(TransformerStage(merged_dim) for _ in range(2)))
+        self.classifier = nn.Conv2d(merged_dim, merged_dim, 1)
+
+    @staticmethod
+    def extract(backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
+        """Extract the backbone's layers; the same for both tasks."""
+        del normal
+        return backbone(windows)
+
+    def prepare(self, features: list[Tensor]) -> list[Tensor]:
+        """Bring the backbone's layers to one grid and, if asked for, to one scale."""
+        features = to_finest_grid(features)
+        return unit_scale(features) if self.scale_features else features
+
+    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
+        """Encode support crops of one size: the features ``(1, D_l, h, w)`` and the mask ``(H, W)`` of each."""
+        return self.encode([torch.cat(layer) for layer in zip(*crops, strict=True)], torch.stack(masks))
+
+    def encode_normal(self, crops: list[list[Tensor]]) -> Encoding:
+        """Encode normal support crops only (step 10): their cells are the background, nothing trained is used."""
+        features = self.prepare([torch.cat(layer) for layer in zip(*crops, strict=True)])
+        empty = features[0].new_zeros(len(features[0]), *features[0].shape[-2:])
+        return {f"background_cells_{i}": background_cells(layer, empty) for i, layer in enumerate(features)}
+
+    def anomaly(self, features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Abnormal prior, maximum over layers ``(B, h, w)`` (step 10)."""
+        return self.abnormal_priors(self.prepare(features), encoding).amax(dim=1)
+
+    def encode(self, features: list[Tensor], masks: Tensor) -> Encoding:
+        """Compute everything the query path needs from the support set.
+
+        Args:
+            features: Support features, one ``(N, D_l, h, w)`` per layer.
+            masks: Support masks ``(N, H, W)`` at the size of the crops.
+
+        Returns:
+            ``defect_cells_l (N, K, D_l)`` and ``background_cells_l (M, D_l)`` for each layer l, ``prototype (C,)``,
+            ``class_vector (C1,)``, and the marked cells ``support_cells (T, C1)`` with ``support_shares (T,)``.
+        """
+        features = self.prepare(features)
+        shares = downsample_mask(masks, (features[0].shape[-2], features[0].shape[-1]), self.mask_downsampling)
+        encoding = {f"defect_cells_{i}": defect_cells(layer, shares) for i, layer in enumerate(features)}
+        encoding |= {f"background_cells_{i}": background_cells(layer, shares) for i, layer in enumerate(features)}
+        prototypes = torch.cat([masked_mean(layer, shares) for layer in features], dim=1)
+        cells, prototype = self.reduction.forward_support(torch.cat(features, dim=1), prototypes)
+        cells = self.stages(cells)
+        inside = shares > 0
+        return encoding | {
+            "prototype": prototype,
+            "class_vector": masked_mean(self.classifier(cells), shares).mean(dim=0),
+            "support_cells": cells.permute(0, 2, 3, 1)[inside],
+            "support_shares": shares[inside],
+        }
+
+    def priors(self, features: list[Tensor], encoding: Encoding) -> tuple[Tensor, Tensor]:
+        """Compute both priors per layer.
+
+        Args:
+            features: Query features, one ``(B, D_l, h, w)`` per layer.
+            encoding: From :meth:`encode`.
+
+        Returns:
+            Target semantic and abnormal priors, each ``(B, L, h, w)``.
+        """
+        semantic = [target_semantic_prior(q, encoding[f"defect_cells_{i}"]) for i, q in enumerate(features)]
+        return torch.stack(semantic, dim=1), self.abnormal_priors(features, encoding)
+
+    @staticmethod
+    def abnormal_priors(features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Compute the abnormal prior per layer ``(B, L, h, w)``; needs no trained weight."""
+        maps = [abnormal_prior(q, encoding[f"background_cells_{i}"]) for i, q in enumerate(features)]
+        return torch.stack(maps, dim=1)
+
+    def decode(self, features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Run the query through steps 3 to 8 and return its fused cells ``(B, C1, h, w)``."""
+        semantic, abnormal = self.priors(features, encoding)
+        priors = torch.cat([semantic, abnormal], dim=1) if self.use_abnormal_prior else semantic
+        cells = self.reduction.forward_query(torch.cat(features, dim=1), encoding["prototype"], priors)
+        return fuse(self.stages(cells), encoding["support_cells"], encoding["support_shares"])
+
+    def forward(self, features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Classify each query cell (step 9).
+
+        Args:
+            features: Query features, one ``(B, D_l, h, w)`` per layer.
+            encoding: From :meth:`encode`.
+
+        Returns:
+            Logits ``(B, h, w)``.
+        """
+        cells = self.decode(self.prepare(features), encoding)
+        return torch.einsum("c,bchw->bhw", encoding["class_vector"], cells)
+
+    def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Compare logits ``(B, h, w)`` with masks ``(B, H, W)`` on the patch grid."""
+        shares = downsample_mask(masks, (logits.shape[-2], logits.shape[-1]))
+        return sofs_loss(logits.sigmoid(), (shares > DEFECT_SHARE).float(), self.dice_smooth)

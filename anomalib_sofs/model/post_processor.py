@@ -1,0 +1,31 @@
+"""Probabilities stay probabilities; distances from normality get anomalib's adaptive threshold and normalisation."""
+
+from typing import Any
+
+from anomalib.data import Batch
+from anomalib.post_processing import PostProcessor
+from lightning.pytorch import LightningModule, Trainer
+
+
+class SofsPostProcessor(PostProcessor):
+    """anomalib's post-processor, switched off where the model already gives calibrated probabilities.
+
+    In few-shot segmentation (FSS) maps are probabilities: threshold 0.5, no min-max normalisation, nothing is learned
+    from validation data. In few-shot anomaly detection (FAD) everything is anomalib's.
+    """
+
+    def use_probabilities(self, probabilities: bool) -> None:  # noqa: FBT001
+        """Choose between FSS (``True``) and FAD."""
+        self.enable_normalization = not probabilities
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Batch,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Learn threshold and range from distances; there is nothing to learn from probabilities."""
+        if self.enable_normalization:
+            super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)

@@ -1,0 +1,276 @@
+"""SOFS as a plain torch module: support set in, probability maps out; no Lightning."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
+from .cache import ByteCache
+from .crops import covers_much, defect_windows
+from .encoding import Encoding, SupportEncoding
+from .support import SupportSet
+from .windows import apply_in_windows, continue_to
+
+PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
+
+
+Crop = tuple[list[Tensor], Tensor]  # features (1, D_l, h, w) per layer, mask (H, W)
+
+
+def crop_bytes(crops: list[Crop]) -> int:
+    """Return the memory of cached crops in bytes."""
+    return sum(tensor.nbytes for features, mask in crops for tensor in [*features, mask])
+
+
+class CropCache(ByteCache[list[Crop]]):
+    """Features of support crops by image file.
+
+    Args:
+        capacity: Bytes.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity, crop_bytes)
+
+
+def preview(support: SupportSet) -> Tensor:
+    """Draw the first support image ``(3, h, w)`` uint8, at most :data:`PREVIEW_SIDE` pixels, its mask outlined."""
+    image, mask = support.images[0], support.masks[0].float()[None]
+    ring = F.max_pool2d(mask, 3, stride=1, padding=1) - mask
+    image = torch.where(ring > 0, torch.tensor([0.0, 0.8, 0.0])[:, None, None], image)
+    factor = min(PREVIEW_SIDE / max(image.shape[-2:]), 1.0)
+    size = [max(round(side * factor), 1) for side in image.shape[-2:]]
+    return (F.adaptive_avg_pool2d(image, size) * 255).round().to(torch.uint8)
+
+
+class Head(Protocol):
+    """What :class:`SofsModel` asks of a head: encode support crops, then map query features to maps."""
+
+    multiple: int
+    fixed_window: bool
+
+    def extract(self, backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
+        """Extract what the head reads from normalised windows ``(n, 3, h, w)``; FAD may read other features."""
+
+    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
+        """Encode support crops with masks: per crop the features ``(1, D_l, h, w)`` and the mask ``(H, W)``."""
+
+    def encode_normal(self, crops: list[list[Tensor]]) -> Encoding:
+        """Encode normal support crops: nothing trained is used."""
+
+    def anomaly(self, features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Map features to distances from normality ``(B, h, w)``."""
+
+    def __call__(self, features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Map features to defect logits ``(B, h, w)``."""
+
+    def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Compare logits ``(B, h, w)`` with masks ``(B, H, W)``: a scalar."""
+
+
+class SofsModel(nn.Module):
+    """Frozen backbone, head and support encoding; segments images of any size.
+
+    Args:
+        head: The trainable part; see :class:`Head`.
+        backbone: The feature extractor.
+        crop_size: Largest window in pixels that is segmented at once.
+        crops_per_shot: Most windows cut from one support image.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, crop_size: int = 512, crops_per_shot: int = 4) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.multiple: int = head.multiple
+        if crop_size < 1 or crop_size % self.multiple:
+            msg = f"crop_size {crop_size} is not a multiple of {self.multiple} pixels, as {backbone.name} needs it."
+            raise ValueError(msg)
+        self.crop_size = crop_size
+        self.crops_per_shot = crops_per_shot
+        self.support = SupportEncoding()
+        self.register_buffer("head_trained", torch.tensor(data=False))
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
+
+    @torch.no_grad()
+    def encode(self, support: SupportSet, cache: "CropCache | None" = None) -> SupportEncoding:
+        """Compute everything the query path needs from a support set.
+
+        Args:
+            support: Examples; images in [0, 1], not normalised.
+            cache: Where the features of support crops are kept by image file, so that none is encoded twice.
+
+        Returns:
+            The encoding of each defect class, or of normality where every mask is empty.
+
+        Raises:
+            RuntimeError: If defects are marked but the head was never trained, or backbone weights cannot be had.
+        """
+        self.backbone.ensure_weights()
+        if support.normal:
+            crops, _ = self.support_crops(support, whole=False, cache=cache)
+            return SupportEncoding(
+                {support.classes[0]: self.head.encode_normal(crops)}, normal=True, preview=preview(support)
+            )
+        if not self.head_trained:
+            msg = (
+                f"Few-shot segmentation needs a trained head, and there is none for backbone {self.backbone.name!r}. Train "
+                "one (anomalib train --model Sofs --data SurfaceEpisodes), pass weights=PATH or ckpt_path, or use the "
+                "default backbone and head, whose trained weights come with the package. Few-shot anomaly detection "
+                "(normal support images only) needs none."
+            )
+            raise RuntimeError(msg)
+        whole = all(covers_much(mask) for mask in support.masks if mask.any())
+        classes = {}
+        for name in support.classes:
+            crops, masks = self.support_crops(support.of_class(name), whole=whole, cache=cache)
+            classes[name] = self.head.encode_crops(crops, masks)
+        return SupportEncoding(classes, whole=whole, preview=preview(support))
+
+    def support_crops(
+        self,
+        support: SupportSet,
+        *,
+        whole: bool,
+        cache: "CropCache | None" = None,
+    ) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """Cut the windows that hold the defects and extract their features.
+
+        Args:
+            support: Examples of one class.
+            whole: Use whole images, resized to the crop.
+            cache: See :meth:`encode`.
+
+        Returns:
+            Per crop the features ``(1, D_l, h, w)`` and the mask ``(h, w)``.
+        """
+        cache = cache or CropCache(0)
+        crops: list[Crop] = []
+        for image, mask, path in zip(support.images, support.masks, support.paths, strict=True):
+            crops += cache.get(
+                (path, whole, support.normal), partial(self._crops_of, image, mask, whole=whole, normal=support.normal)
+            )
+        return [features for features, _ in crops], [mask for _, mask in crops]
+
+    def _crops_of(self, image: Tensor, mask: Tensor, *, whole: bool, normal: bool) -> list["Crop"]:
+        pair = torch.cat([self.normalise(image), mask[None].to(self.mean)])[None]
+        if whole:
+            pair = self.resize_whole(pair)
+        windows = [
+            self.pad(pair[..., y : y + self.crop_size, x : x + self.crop_size])
+            for y, x in defect_windows(pair[0, -1], self.crop_size, self.crops_per_shot)
+        ]
+        # half of a resized mask pixel counts as defect
+        return [
+            (self.head.extract(self.backbone, window[:, :3], normal=normal), (window[0, 3] > 0.5).float())  # noqa: PLR2004
+            for window in windows
+        ]
+
+    def episode_loss(self, image: Tensor, mask: Tensor, support_image: Tensor, support_mask: Tensor) -> Tensor:
+        """Compute the training loss of a batch of episodes.
+
+        Args:
+            image: Normalised queries ``(B, 3, c, c)``.
+            mask: Their masks ``(B, c, c)``.
+            support_image: Support crops in [0, 1] ``(B, S, 3, c, c)``.
+            support_mask: Their masks ``(B, S, c, c)``.
+
+        Returns:
+            A scalar.
+        """
+        crops = support_image.shape[1]
+        supports = self.head.extract(self.backbone, self.normalise(support_image.flatten(0, 1)), normal=False)
+        queries = self.head.extract(self.backbone, image, normal=False)
+        logits = []
+        for b in range(len(image)):
+            features = [[layer[i : i + 1] for layer in supports] for i in range(b * crops, (b + 1) * crops)]
+            encoding = self.head.encode_crops(features, list(support_mask[b].float()))
+            logits.append(self.head([layer[b : b + 1] for layer in queries], encoding))
+        return self.head.loss(torch.cat(logits), mask.float())
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Normalise an image ``(..., 3, H, W)`` in [0, 1] with ImageNet statistics."""
+        return (image.to(self.mean) - self.mean) / self.std
+
+    def pad(self, window: Tensor) -> Tensor:
+        """Continue a window by reflection to the size that :func:`apply_in_windows` would give it."""
+        height, width = window.shape[-2:]
+        if self.head.fixed_window:
+            return continue_to(window, self.crop_size, self.crop_size)
+        return continue_to(window, -(-height // self.multiple) * self.multiple, -(-width // self.multiple) * self.multiple)
+
+    def resize_whole(self, image: Tensor) -> Tensor:
+        """Resize so that the longest side is ``crop_size``; smaller images grow only for fixed windows."""
+        height, width = image.shape[-2:]
+        longest = torch.sym_max(height, width)
+        if not self.head.fixed_window:
+            longest = torch.sym_max(longest, self.crop_size)
+        # bilinear without antialiasing: exported graphs compute antialiasing wrongly, and both forms must agree
+        size = [torch.sym_max((side * self.crop_size + longest // 2) // longest, 1) for side in (height, width)]
+        return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+
+    def segment(self, windows: Tensor, encodings: Sequence[Encoding], *, normal: bool) -> Tensor:
+        """Segment windows for every class; the backbone runs once for all of them.
+
+        Args:
+            windows: Normalised ``(n, 3, h, w)``.
+            encodings: Encoding of each class.
+            normal: Distances from normality instead of defect probabilities.
+
+        Returns:
+            ``(n, C, h, w)``.
+        """
+        features = self.head.extract(self.backbone, windows, normal=normal)
+        cells = torch.stack([(self.head.anomaly if normal else self.head)(features, e) for e in encodings], dim=1)
+        maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+        return maps if normal else maps.sigmoid()
+
+    def class_maps(self, image: Tensor, support: SupportEncoding | None = None) -> Tensor:
+        """Segment whole images for every class of a support encoding.
+
+        Args:
+            image: Normalised images ``(B, 3, H, W)``, any size.
+            support: Defaults to the stored encoding.
+
+        Returns:
+            Probabilities, or distances from normality, ``(B, C, H, W)``.
+
+        Raises:
+            RuntimeError: If there is no support encoding yet.
+        """
+        support = self.support if support is None else support
+        if len(support) == 0:
+            msg = "No support set was encoded: pass support=FOLDER, or load a checkpoint that carries an encoding."
+            raise RuntimeError(msg)
+        encodings = support.encodings
+
+        def segment(windows: Tensor) -> Tensor:
+            return self.segment(windows, encodings, normal=support.normal)
+
+        query = self.resize_whole(image) if support.whole else image
+        maps = apply_in_windows(query, segment, self.crop_size, self.multiple, fixed=self.head.fixed_window)
+        if support.whole:
+            maps = F.interpolate(maps, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return maps
+
+    def forward(self, image: Tensor, support: SupportEncoding | None = None) -> InferenceBatch:
+        """Segment normalised images ``(B, 3, H, W)`` at their own size.
+
+        Returns:
+            ``anomaly_map (B, H, W)``: the largest class probability (or the distance from normality), and
+            ``pred_score (B,)``: its maximum.
+        """
+        return self.summarise(self.class_maps(image, support))
+
+    @staticmethod
+    def summarise(maps: Tensor) -> InferenceBatch:
+        """Reduce class maps ``(B, C, H, W)`` to one map and one score per image."""
+        anomaly_map = maps.amax(dim=1)
+        return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2)), anomaly_map=anomaly_map)
+

@@ -1,0 +1,117 @@
+"""Head weights: those that come with the package, our checkpoints, and the authors' published file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+PACKAGED = Path(__file__).parent / "weights"
+PUBLISHED_PREFIX = "feature_recorrect."
+PUBLISHED_BACKBONE_PREFIXES = ("backbone.", "encoder.")
+
+# names of the published checkpoint, longest first, and what we call the same thing
+PUBLISHED_NAMES = {
+    "query_semantic_transformer.mix_transformer.sa_layers": "stages",
+    "query_semantic_transformer.mix_transformer.support_prototype": "classifier",
+    "query_merge_semantic": "reduction.merge_query",
+    "supp_merge_semantic": "reduction.merge_support",
+    "down_supp_semantic": "reduction.prototype",
+    "down_supp": "reduction.support",
+    "down_query": "reduction.query",
+    "attn.attn.linear_q": "attention.query",
+    "attn.attn.linear_k": "attention.key",
+    "attn.attn.linear_v": "attention.value",
+    "attn.attn.linear_o": "attention.out",
+    "ffn.layers": "mlp",
+    "norm1": "attention_norm",
+    "norm2": "mlp_norm",
+}
+
+
+def published_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate the key names of the authors' published checkpoint; backbone keys are left out.
+
+    Args:
+        state: State dict with keys ``feature_recorrect.…`` and possibly the backbone's.
+
+    Returns:
+        State dict of :class:`~anomalib_sofs.model.paper_head.PaperHead`; unknown keys keep their name.
+    """
+    translated = {}
+    for key, value in state.items():
+        if key.startswith(PUBLISHED_BACKBONE_PREFIXES):
+            continue
+        name = key.removeprefix(PUBLISHED_PREFIX)
+        for theirs, ours in PUBLISHED_NAMES.items():
+            name = name.replace(theirs, ours)
+        translated[name] = value
+    return translated
+
+
+def packaged_weights(head: str, backbone: str) -> Path | None:
+    """Return the trained head that comes with the package for a backbone, if there is one."""
+    path = PACKAGED / f"{head}-{backbone.split('.')[0]}.safetensors"
+    return path if path.is_file() else None
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Read the head's weights from a file, whatever wrote it.
+
+    Args:
+        path: A ``.safetensors`` file, one of our Lightning checkpoints, or the authors' ``.pth``.
+
+    Returns:
+        State dict with our names, head only.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"The weights file {path} does not exist."
+        raise FileNotFoundError(msg)
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        msg = f"{path} could not be read as a checkpoint with weights_only=True ({error}). Save plain tensors only."
+        raise ValueError(msg) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        msg = f"{path} holds no state dict (a mapping of names to tensors)."
+        raise ValueError(msg)
+    state = {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    if any(key.startswith(PUBLISHED_PREFIX) for key in state):
+        return published_to_ours(state)
+    ours = {key.removeprefix("model.head."): value for key, value in state.items() if key.startswith("model.head.")}
+    return ours or state
+
+
+def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load weights into a head.
+
+    Raises:
+        ValueError: If keys are unknown, missing or of another shape; all of them are listed.
+    """
+    expected = head.state_dict()
+    problems = [f"unknown: {key}" for key in state if key not in expected]
+    problems += [f"missing: {key}" for key in expected if key not in state]
+    problems += [
+        f"shape of {key}: {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the model"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if problems:
+        msg = (
+            f"The weights in {source} do not fit this head (another backbone, other layers or another head?):\n  "
+            + "\n  ".join(problems)
+        )
+        raise ValueError(msg)
+    head.load_state_dict(dict(state))

@@ -1,0 +1,106 @@
+"""Sliding windows at native resolution: every pixel covered, predictions averaged where windows overlap.
+
+Everything is index arithmetic on tensors, so that the same lines run in eager mode and inside an exported graph with
+dynamic height and width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+OVERLAP = 0.25  # least share of a window that it has in common with its neighbour
+
+
+class Axis:
+    """Placement of windows along one image axis.
+
+    Windows are spread evenly from the first to the last pixel. An image shorter than a window is continued by
+    reflection; the continuation is cut off again by :attr:`merge`.
+
+    Args:
+        length: Image pixels along the axis.
+        crop: Largest window in pixels.
+        multiple: Windows are a multiple of this; ignored (the window is ``crop``) if ``fixed``.
+        fixed: Always use windows of ``crop`` pixels, also on shorter images.
+        device: Where the index tensors live.
+    """
+
+    def __init__(self, length: int, crop: int, multiple: int, *, fixed: bool, device: torch.device) -> None:
+        self.length = length
+        # a multiple of a minimum, not the other way round: this is the form that symbolic shapes simplify
+        self.size = crop if fixed else multiple * torch.sym_min(crop // multiple, (length + multiple - 1) // multiple)
+        step = crop - int(crop * OVERLAP)
+        slack = torch.sym_max(length - self.size, 0)
+        self.count = (slack + step - 1) // step + 1
+        starts = torch.arange(self.count, device=device) * slack // torch.sym_max(self.count - 1, 1)
+        self.pixels = starts[:, None] + torch.arange(self.size, device=device)
+
+    @property
+    def source(self) -> Tensor:
+        """Image pixel behind each window pixel ``(count, size)``, reflected at the far border."""
+        return reflect(self.pixels, self.length)
+
+    def merge_matrix(self) -> Tensor:
+        """Averaging matrix ``(length, count * size)`` that takes window pixels back to image pixels."""
+        image = torch.arange(self.length, device=self.pixels.device)
+        hit = (self.pixels.flatten()[None] == image[:, None]).float()
+        return hit / hit.sum(dim=1, keepdim=True)
+
+
+def reflect(pixels: Tensor, length: int) -> Tensor:
+    """Map positions beyond the end of an axis back into ``[0, length)`` by reflection, however far they lie."""
+    # tensors, not Python integers: the ONNX exporter has no remainder by a symbolic number
+    period = torch.full_like(pixels, torch.sym_max(2 * (length - 1), 1))
+    folded = pixels.remainder(period)
+    return torch.minimum(folded, period - folded).clamp(max=length - 1)
+
+
+def continue_to(image: Tensor, height: int, width: int) -> Tensor:
+    """Continue an image ``(..., H, W)`` by reflection at its bottom and right to ``(..., height, width)``."""
+    rows = reflect(torch.arange(height, device=image.device), image.shape[-2])
+    columns = reflect(torch.arange(width, device=image.device), image.shape[-1])
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def apply_in_windows(
+    image: Tensor,
+    segment: Callable[[Tensor], Tensor],
+    crop: int,
+    multiple: int,
+    *,
+    fixed: bool = False,
+) -> Tensor:
+    """Segment an image of any size window by window.
+
+    Args:
+        image: ``(B, 3, H, W)``.
+        segment: Maps windows ``(n, 3, h, w)`` to probability maps ``(n, C, h, w)``.
+        crop: Largest window in pixels.
+        multiple: Sides of a window are multiples of this.
+        fixed: Always use ``crop x crop`` windows.
+
+    Returns:
+        Probabilities ``(B, C, H, W)``: the mean over all windows that cover a pixel.
+    """
+    batch, channels, height, width = image.shape
+    rows = Axis(height, crop, multiple, fixed=fixed, device=image.device)
+    columns = Axis(width, crop, multiple, fixed=fixed, device=image.device)
+    if torch.compiler.is_compiling():
+        # one batch of all windows: a Python loop over a symbolic number of them cannot be traced
+        spread = image.index_select(2, rows.source.flatten()).index_select(3, columns.source.flatten())
+        spread = spread.reshape(batch, channels, rows.count, rows.size, columns.count, columns.size)
+        windows = spread.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        maps = segment(windows)
+        maps = maps.reshape(batch, rows.count, columns.count, -1, rows.size, columns.size)
+        spread_maps = maps.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    else:
+        # one window at a time: memory stays bounded however large the image is
+        strips = []
+        for ys in rows.source:
+            strip = image.index_select(2, ys)
+            strips.append(torch.cat([segment(strip.index_select(3, xs)) for xs in columns.source], dim=3))
+        spread_maps = torch.cat(strips, dim=2)
+    if not torch.compiler.is_compiling() and rows.count == columns.count == 1:
+        return spread_maps[..., :height, :width]
+    return rows.merge_matrix() @ spread_maps @ columns.merge_matrix().T

@@ -1,0 +1,5 @@
+"""Pictures and machine-readable results."""
+
+from .visualizer import SofsVisualizer
+
+__all__ = ["SofsVisualizer"]

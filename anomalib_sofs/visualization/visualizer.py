@@ -1,0 +1,165 @@
+"""Write pictures of every query, and for predictions maps, masks and regions that machines can read."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anomalib.data import Batch
+from anomalib.visualization import Visualizer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalib_sofs.images import read_image, read_mask
+
+from .panels import CLASS_COLOURS, FOUND, TRUTH, Picture, heat, outline, side_by_side
+from .regions import describe_regions
+
+THRESHOLD = 0.5
+SIXTEEN_BITS = 65535
+
+
+class SofsVisualizer(Visualizer):
+    """Pictures at native resolution: support with its mask, query, truth, prediction side by side.
+
+    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes ``predictions/NAME.png`` (the picture),
+    ``NAME_probability.png`` (16 bits: 65535 is 1), ``NAME_mask.png`` (class index, 0 is background) and ``NAME.json``.
+
+    Args:
+        folder: Where to write; ``None`` means the run's folder.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_test_batch_end(  # noqa: D102
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        del outputs, batch_idx, dataloader_idx
+        root = self._root(trainer) / "images"
+        for row, path in enumerate(batch.image_path):
+            panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row)]
+            _save(side_by_side(panels), root / self._group(batch, row) / f"{Path(path).stem}.png")
+
+    def on_predict_batch_end(  # noqa: D102
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        del outputs, batch_idx, dataloader_idx
+        root = self._root(trainer) / "predictions"
+        names = getattr(batch, "class_names", None) or pl_module.model.support.names or ["defect"]
+        for row, path in enumerate(batch.image_path):
+            score = _numpy(batch.anomaly_map[row]).clip(0, 1)
+            if hasattr(batch, "class_maps"):
+                maps = _numpy(batch.class_maps[row])
+                classes = np.where(maps.max(axis=0) > THRESHOLD, maps.argmax(axis=0) + 1, 0).astype(np.uint8)
+            else:
+                classes = _numpy(batch.pred_mask[row]).astype(np.uint8)
+            stem = root / Path(path).stem
+            panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row, classes)]
+            legend = "  ".join(f"{i + 1} {name}" for i, name in enumerate(names)) if len(names) > 1 else ""
+            _save(side_by_side(panels, legend), stem.with_name(f"{stem.name}.png"))
+            probability = Image.fromarray((score * SIXTEEN_BITS).round().astype(np.uint16))
+            _save(probability, stem.with_name(f"{stem.name}_probability.png"))
+            _save(Image.fromarray(classes), stem.with_name(f"{stem.name}_mask.png"))
+            regions = [
+                region for i, name in enumerate(names) for region in describe_regions(classes == i + 1, score, name)
+            ]
+            result = {
+                "image": str(path),
+                "height": score.shape[0],
+                "width": score.shape[1],
+                "score": round(float(batch.pred_score[row]), 4),
+                "classes": list(names),
+                "regions": regions,
+            }
+            _write(json.dumps(result, indent=1).encode(), stem.with_name(f"{stem.name}.json"))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the pictures are."""
+        del pl_module
+        rank_zero_info("Pictures: %s", self._root(trainer) / "images")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the results are."""
+        del pl_module
+        rank_zero_info("Pictures, maps, masks and regions: %s", self._root(trainer) / "predictions")
+
+    def _root(self, trainer: Trainer) -> Path:
+        return Path(self.folder or trainer.default_root_dir)
+
+    @staticmethod
+    def _group(batch: Batch, row: int) -> Path:
+        """Sub-folder of a query: category and class, or the name of the folder that it came from."""
+        if getattr(batch, "category", None) is None:
+            return Path(Path(batch.image_path[row]).parent.name)
+        normal = batch.gt_label is not None and not bool(batch.gt_label[row])
+        return Path(batch.category[row]) / ("good" if normal else batch.defect_class[row])
+
+    @staticmethod
+    def _support_panels(batch: Batch, row: int, pl_module: LightningModule) -> list[tuple[str, Picture]]:
+        paths = getattr(batch, "support_paths", None)
+        if paths is None:
+            preview = pl_module.model.support.preview
+            return [("support", preview.permute(1, 2, 0).cpu().numpy())] if preview is not None else []
+        image = _picture(paths[row][0])
+        mask_path = batch.support_mask_paths[row][0]
+        if mask_path:
+            image = outline(image, _numpy(read_mask(mask_path)).astype(bool), TRUTH)
+        caption = f"support ({batch.defect_class[row]})"
+        return [(caption, image)]
+
+    @staticmethod
+    def _panels(batch: Batch, row: int, classes: NDArray[np.uint8] | None = None) -> list[tuple[str, Picture]]:
+        image = _picture(batch.image_path[row])
+        panels = [("query", image)]
+        if batch.gt_mask is not None:
+            panels.append(("truth", outline(image, _numpy(batch.gt_mask[row]).astype(bool), TRUTH)))
+        score = _numpy(batch.anomaly_map[row]).clip(0, 1)
+        panels.append(("probability", heat(image, score)))
+        found = _numpy(batch.pred_mask[row]).astype(np.uint8) if classes is None else classes
+        drawn = image
+        for value in sorted(set(np.unique(found)) - {0}):
+            colour = FOUND if classes is None else CLASS_COLOURS[(int(value) - 1) % len(CLASS_COLOURS)]
+            drawn = outline(drawn, found == value, colour)
+        panels.append((f"prediction ({float(batch.pred_score[row]):.2f})", drawn))
+        return panels
+
+
+def _numpy(tensor: Any) -> NDArray[Any]:  # noqa: ANN401
+    return tensor.detach().float().cpu().numpy()
+
+
+def _picture(path: str | Path) -> Picture:
+    return (read_image(path).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with tempfile.SpooledTemporaryFile() as buffer:
+        image.save(buffer, format="PNG")
+        buffer.seek(0)
+        _write(buffer.read(), path)
+
+
+def _write(content: bytes, path: Path) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)

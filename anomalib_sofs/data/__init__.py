@@ -2,7 +2,8 @@
 
 from .defect_spectrum import DefectSpectrumEpisodes
 from .folder import FolderEpisodes
-from .mvtecad import MVTecADEpisodes, accept_all_suffixes
+from .mvtecad import MVTecADEpisodes
+from .mvtecad import accept_all_suffixes as accept_all_suffixes
 from .surface_episodes import SurfaceEpisodes
 from .visa import VisaEpisodes
 from .vision import VisionEpisodes

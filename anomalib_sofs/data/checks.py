@@ -29,7 +29,7 @@ def refuse_escaping_links(folder: Path, root: Path) -> None:
     for link in links:
         target = link.resolve()
         if not target.is_relative_to(home):
-            msg = f"{link} is a link to {target}, outside of {root}. Copy the file there, or choose a root that holds both."
+            msg = f"{link} is a link to {target}, outside of {root}. Copy it there, or choose a root that holds both."
             raise ValueError(msg)
 
 
@@ -51,7 +51,9 @@ def leave_out_small_classes(samples: DataFrame, shot: int, source: Path) -> Data
     if small.empty:
         return samples
     listed = ", ".join(f"{label!r} ({count})" for label, count in sorted(small.items()))
-    logger.warning("%s: left out classes with fewer than %d images, which %d shots need: %s.", source, shot + 1, shot, listed)
+    logger.warning(
+        "%s: left out classes with fewer than %d images, which %d shots need: %s.", source, shot + 1, shot, listed
+    )
     return samples[~samples["label"].isin(small.index)]
 
 

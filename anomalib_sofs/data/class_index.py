@@ -35,7 +35,9 @@ def read_class_index(
     with Image.open(mask) as opened:
         values = np.asarray(opened)
     if values.ndim != 2:  # noqa: PLR2004 - height and width
-        msg = f"{mask} is a colour image (mode {opened.mode}), but class numbers need one channel. Save it as 8-bit grey."
+        msg = (
+            f"{mask} is a colour image (mode {opened.mode}), but class numbers need one channel. Save it as 8-bit grey."
+        )
         raise ValueError(msg)
     if values.shape != image_size(image):
         height, width = image_size(image)
@@ -50,7 +52,9 @@ def read_class_index(
     for number in numbers:
         if names is not None and number not in names:
             listed = ", ".join(f"{known} {name}" for known, name in sorted(names.items())) or "none"
-            msg = f"{mask} holds class {number}, which has no name in {source}, where there are: {listed}. Add it there."
+            msg = (
+                f"{mask} holds class {number}, which has no name in {source}, where there are: {listed}. Add it there."
+            )
             raise ValueError(msg)
         label = f"class_{number}" if names is None else names[number]
         yield Marked(image, label, (values == number).astype(np.uint8))

@@ -59,8 +59,8 @@ def read_coco(annotations: Path, images: Path, root: Path) -> Iterator[Marked]:
         label = names.get(entry.get("category_id"))
         if label is None:
             msg = (
-                f"{where} has class id {entry.get('category_id')}, which has no name. Add it to 'categories', where there "
-                f"are: {', '.join(f'{number} {name}' for number, name in names.items()) or 'none'}."
+                f"{where} has class id {entry.get('category_id')}, which has no name. Add it to 'categories', where "
+                f"there are: {', '.join(f'{number} {name}' for number, name in names.items()) or 'none'}."
             )
             raise ValueError(msg)
         where += f" ({image.file.name})"
@@ -88,17 +88,18 @@ def _listed(annotations: Path, images: Path, root: Path) -> tuple[dict[Any, List
         if "file_name" not in entry:
             msg = f"{annotations} lists an image (id {entry.get('id')}) without file_name. Export it anew."
             raise ValueError(msg)
-        file = images / entry["file_name"]
+        name = entry["file_name"]
+        file = images / name
         if not file.resolve().is_relative_to(root.resolve()):
-            msg = f"{annotations} lists {entry['file_name']}, which is {file.resolve()}, outside of {root}. Copy it there."
+            msg = f"{annotations} lists {name}, which is {file.resolve()}, outside of {root}. Copy it there."
             raise ValueError(msg)
         if not file.is_file():
-            msg = f"{annotations} lists {entry['file_name']}, but {file} does not exist. Add the image, or remove its entry."
+            msg = f"{annotations} lists {name}, but {file} does not exist. Add the image, or remove its entry."
             raise ValueError(msg)
         height, width = image_size(file)
         if (entry.get("height", height), entry.get("width", width)) != (height, width):
             msg = (
-                f"{annotations} says that {entry['file_name']} has {entry['width']} x {entry['height']} pixels, but {file} "
+                f"{annotations} says that {name} has {entry.get('width')} x {entry.get('height')} pixels, but {file} "
                 f"has {width} x {height}. Use the image that was annotated, or correct the entry."
             )
             raise ValueError(msg)
@@ -130,12 +131,15 @@ def _run_lengths(segmentation: Any, image: Listed, where: str) -> Iterator[dict]
 def _checked_run_lengths(segmentation: dict, image: Listed, where: str) -> dict:
     size, counts = list(segmentation.get("size", [])), segmentation.get("counts")
     if size != [image.height, image.width]:
-        msg = f"{where} has a mask of size {size}, its image {[image.height, image.width]} (height, width). Annotate it anew."
+        wanted = [image.height, image.width]
+        msg = f"{where} has a mask of size {size}, its image {wanted} (height, width). Annotate it anew."
         raise ValueError(msg)
     if not isinstance(counts, list):
         return segmentation
     if sum(counts) != image.height * image.width:
-        msg = f"{where} has run lengths for {sum(counts)} pixels, its image {image.height * image.width}. Export it anew."
+        msg = (
+            f"{where} has run lengths for {sum(counts)} pixels, its image {image.height * image.width}. Export it anew."
+        )
         raise ValueError(msg)
     return run_lengths.frPyObjects(segmentation, image.height, image.width)
 
@@ -145,8 +149,8 @@ def _polygon(points: np.ndarray, image: Listed, where: str) -> dict:
     low, high = points.min(axis=0), points.max(axis=0)
     if (high < 0).any() or (low > size).any():
         msg = (
-            f"{where} has a polygon outside of the image: x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}, but "
-            f"{image.file} has {image.width} x {image.height} pixels. Use the image that was annotated, or correct it."
+            f"{where} has a polygon outside of the image: x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}, "
+            f"but {image.file} has {image.width} x {image.height} pixels. Use the annotated image, or correct it."
         )
         raise ValueError(msg)
     if (low < -SLACK).any() or (high > size + SLACK).any():

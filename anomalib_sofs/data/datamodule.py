@@ -70,7 +70,9 @@ class EpisodeDataModule(AnomalibDataModule):
         self.root = Path(root)
         if fold is not None:
             if base_categories is not None or novel_categories is not None:
-                msg = f"fold={fold} and base_categories or novel_categories both choose the categories. Give only one of them."
+                msg = (
+                    f"fold={fold} chooses the categories. Leave out base_categories and novel_categories, or the fold."
+                )
                 raise ValueError(msg)
             novel_categories = novel_in(fold, self.FOLDS)
         self.fold = fold
@@ -109,7 +111,8 @@ class EpisodeDataModule(AnomalibDataModule):
         check_categories([*(base or []), *(novel or [])], existing, self.root)
         if base is None and novel is None:
             or_fold = ", or a fold" if self.FOLDS else ""
-            msg = f"Name base_categories, novel_categories or both{or_fold}. {self.root} has: {', '.join(existing) or 'none'}."
+            there_are = ", ".join(existing) or "none"
+            msg = f"Name base_categories, novel_categories or both{or_fold}. {self.root} has: {there_are}."
             raise ValueError(msg)
         base = base if base is not None else [c for c in existing if c not in (novel or [])]
         novel = novel if novel is not None else [c for c in existing if c not in base]

@@ -2,8 +2,9 @@
 
 import ast
 import re
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pandas import DataFrame
 
@@ -38,8 +39,8 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
     VISION's. Classes with too few images for an episode are left out with a warning.
 
     Args:
-        root: Folder that holds the subsets. Download it as plain files (``hf download --local-dir``): links that leave the
-            root are refused.
+        root: Folder that holds the subsets. Download it as plain files (``hf download --local-dir``): links that leave
+            the root are refused.
         cache_dir: Where the masks of single classes go, see :class:`~anomalib_sofs.data.mask_cache.MaskCache`.
         **kwargs: See :class:`~anomalib_sofs.data.datamodule.EpisodeDataModule`.
     """
@@ -50,7 +51,7 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
         self,
         root: Path | str = "./datasets/Defect_Spectrum",
         cache_dir: Path | str | None = None,
-        **kwargs,  # noqa: ANN003
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(root, **kwargs)
         self.cache = MaskCache(self.root, cache_dir)
@@ -78,11 +79,8 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
                 continue
             masks = folder / "mask" / kind.relative_to(folder / "image")
             for image, mask in match_masks(image_files(kind), image_files(masks), masks):
-                samples += self.cache.samples(
-                    mask,
-                    lambda mask=mask, image=image: read_class_index(mask, image, names, source),
-                    key=f"{image}{sorted(names.items())}",
-                )
+                read = partial(read_class_index, mask, image, names, source)
+                samples += self.cache.samples(mask, read, key=f"{image}{sorted(names.items())}")
         table = to_table([(sample, "test") for sample in samples])
         return leave_out_small_classes(table, self.shot, folder)
 
@@ -115,5 +113,6 @@ def read_names(source: Path, category: str) -> dict[int, str]:
         names = ast.literal_eval(found.group(1) if found else "")[category]
         return {int(number): str(name) for name, number in names.items()}
     except (ValueError, SyntaxError, KeyError, AttributeError, TypeError) as error:
-        msg = f"{source} has no names for {category!r} in defects_dict = {{OBJECT: {{NAME: NUMBER}}}} ({error!r}). Restore it."
+        wanted = "defects_dict = {OBJECT: {NAME: NUMBER}}"
+        msg = f"{source} has no names for {category!r} in {wanted} ({error!r}). Restore it from the dataset."
         raise ValueError(msg) from error

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from anomalib.data import AnomalibDataset
@@ -43,10 +44,10 @@ class FolderEpisodes(EpisodeDataModule):
       metric. With it every query needs a mask, all black for a normal image. Without ``support/mask`` the support is
       normal (few-shot anomaly detection).
     * MVTec AD's ``train/good``, ``test/CLASS`` and ``ground_truth/CLASS``.
-    * ``images`` (or ``image``) beside ``masks`` (or ``mask``), matched by stem: ``name.png`` or ``name_mask.png``. Every
-      image needs a mask, all black for a normal image. A ``classes.txt`` (one name per line, for 1, 2, ...) says that
-      masks hold class numbers; without it they do if the first ones hold only numbers up to 64 and at least one above
-      1, and are called ``class_1``, ... Otherwise non-zero pixels are the one class ``defect``.
+    * ``images`` (or ``image``) beside ``masks`` (or ``mask``), matched by stem: ``name.png`` or ``name_mask.png``.
+      Every image needs a mask, all black for a normal image. A ``classes.txt`` (one name per line, for 1, 2, ...) says
+      that masks hold class numbers; without it they do if the first 16 hold only numbers up to 64 and one above 1, and
+      the classes are called ``class_1``, ... Otherwise non-zero pixels are the one class ``defect``.
     * One COCO JSON file beside the images, or beside the folder ``images``; images without annotations are normal.
     * LabelMe's JSON files beside the images; a normal image has one, too, without shapes.
 
@@ -62,7 +63,7 @@ class FolderEpisodes(EpisodeDataModule):
         self,
         root: Path | str = "./datasets/own",
         cache_dir: Path | str | None = None,
-        **kwargs,  # noqa: ANN003
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(root, **kwargs)
         self.cache = MaskCache(self.root, cache_dir)
@@ -80,7 +81,7 @@ class FolderEpisodes(EpisodeDataModule):
         """
         existing = self.list_categories()
         if not existing:
-            msg = f"{self.root} holds no category. See FolderEpisodes for the layouts: images/ beside masks/ is the simplest."
+            msg = f"{self.root} holds no category. The simplest is images/ beside masks/; see FolderEpisodes for all."
             raise FileNotFoundError(msg)
         if self.base_categories is None and self.novel_categories is None:
             return [], existing
@@ -112,7 +113,8 @@ class FolderEpisodes(EpisodeDataModule):
             return
         names = ", ".join(map(repr, given.index[given]))
         if not given.all():
-            msg = f"{names} have support/ and query/, {', '.join(map(repr, given.index[~given]))} have not. Test them apart."
+            others = ", ".join(map(repr, given.index[~given]))
+            msg = f"{names} have support/ and query/, {others} have not. Test them apart."
             raise ValueError(msg)
         if not set(given.index) <= set(self.resolve_categories()[1]):
             msg = f"{names} have support/ and query/, so there is nothing to train on. Name them as novel_categories."
@@ -223,11 +225,7 @@ def read_images_masks(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
         return to_table([(sample, TEST) for sample in binary(pair)])
     samples: list[Sample] = []
     for image, mask in match_masks(image_files(pair.images), image_files(pair.masks), pair.masks):
-        samples += cache.samples(
-            mask,
-            lambda mask=mask, image=image: read_class_index(mask, image, names, source),
-            key=f"{image}{names}",
-        )
+        samples += cache.samples(mask, partial(read_class_index, mask, image, names, source), key=f"{image}{names}")
     return to_table([(sample, TEST) for sample in samples])
 
 
@@ -235,7 +233,7 @@ def read_coco_folder(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
     """Read one COCO file beside images, or beside ``images``."""
     (file,) = json_files(folder)
     images = folder if image_files(folder) else folder / "images"
-    samples = cache.samples(file, lambda: read_coco(file, images, root))
+    samples = cache.samples(file, partial(read_coco, file, images, root))
     return to_table([(sample, TEST) for sample in samples])
 
 
@@ -243,13 +241,13 @@ def read_labelme_folder(folder: Path, root: Path, cache: MaskCache) -> DataFrame
     """Read LabelMe files beside images."""
     samples: list[Sample] = []
     for file in json_files(folder):
-        samples += cache.samples(file, lambda file=file: read_labelme(file, root))
+        samples += cache.samples(file, partial(read_labelme, file, root))
     labelled = {Path(sample.image_path).resolve() for sample in samples}
     for image in image_files(folder):
         if image.resolve() not in labelled:
             msg = (
-                f"{image} has no LabelMe file: expected {image.with_suffix('.json')}. Save it in LabelMe (without shapes if "
-                "it is normal), or remove the image."
+                f"{image} has no LabelMe file: expected {image.with_suffix('.json')}. Save it in LabelMe (without "
+                "shapes if it is normal), or remove the image."
             )
             raise ValueError(msg)
     return to_table([(sample, TEST) for sample in samples])
@@ -286,6 +284,6 @@ def read_class_names(source: Path) -> dict[int, str]:
         lines.pop()
     for number, name in enumerate(lines, start=1):
         if not name or name == NORMAL or lines.count(name) > 1:
-            msg = f"{source} names class {number} {name!r}. Each line is one class: not empty, not {NORMAL!r}, no name twice."
+            msg = f"{source} names class {number} {name!r}. Each line is a class: not empty, not {NORMAL!r}, not twice."
             raise ValueError(msg)
     return dict(enumerate(lines, start=1))

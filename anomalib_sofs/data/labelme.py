@@ -30,7 +30,7 @@ def image_of(annotations: Path, shown: dict, root: Path) -> Path:
     name = str(shown.get("imagePath") or "").replace("\\", "/")
     file = annotations.parent / name
     if not name or not file.is_file():
-        msg = f"{annotations} is of the image {name!r}, but {file} does not exist. Add the image, or remove the JSON file."
+        msg = f"{annotations} is of the image {name!r}, but {file} does not exist. Add it, or remove the JSON file."
         raise ValueError(msg)
     if not file.resolve().is_relative_to(root.resolve()):
         msg = f"{annotations} is of the image {file.resolve()}, outside of {root}. Copy it there."
@@ -56,7 +56,7 @@ def read_labelme(annotations: Path, root: Path) -> Iterator[Marked]:
         shown = json.loads(annotations.read_text(encoding="utf-8-sig"))
         shapes = shown["shapes"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        msg = f"{annotations} is no LabelMe file ({error!r}): it should be JSON with 'shapes'. Save it again with LabelMe."
+        msg = f"{annotations} is no LabelMe file ({error!r}): it should be JSON with 'shapes'. Save it in LabelMe."
         raise ValueError(msg) from error
     image = image_of(annotations, shown, root)
     height, width = image_size(image)
@@ -109,8 +109,8 @@ def _draw(mask: Image.Image, shape: dict, where: str) -> None:
         pen.ellipse([x - POINT_RADIUS, y - POINT_RADIUS, x + POINT_RADIUS, y + POINT_RADIUS], fill=1, outline=1)
     else:
         msg = (
-            f"{where} ({shape.get('label')!r}) is a {kind!r} of {len(points)} points. Draw a polygon, rectangle, circle, "
-            "line, point or mask."
+            f"{where} ({shape.get('label')!r}) is a {kind!r} of {len(points)} points. Draw a polygon, rectangle, "
+            "circle, line, point or mask."
         )
         raise ValueError(msg)
 

@@ -43,8 +43,8 @@ class MaskCache:
 
     Args:
         root: Folder of the dataset.
-        folder: Where the masks go; ``None`` takes ``ROOT/.anomalib_sofs``, or a folder in the user's cache where the root
-            cannot be written to.
+        folder: Where the masks go; ``None`` takes ``ROOT/.anomalib_sofs``, or a folder in the user's cache where the
+            root cannot be written to.
     """
 
     def __init__(self, root: Path, folder: Path | str | None = None) -> None:
@@ -56,7 +56,8 @@ class MaskCache:
         """Where the masks are."""
         if self._folder is None:
             writable = os.access(self.root, os.W_OK)
-            self._folder = self.root / ".anomalib_sofs" if writable else _user_cache() / _digest(str(self.root.resolve()))
+            elsewhere = _digest(str(self.root.resolve()))
+            self._folder = self.root / ".anomalib_sofs" if writable else _user_cache() / elsewhere
         return self._folder
 
     def samples(self, annotations: Path, read: Callable[[], Iterable[Marked]], *, key: str = "") -> list[Sample]:

@@ -1,7 +1,7 @@
 """Episodes over MVTec AD, or any folder in its layout."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from anomalib.data import MVTecAD
 from anomalib.data.datasets.image import mvtecad
@@ -33,7 +33,7 @@ class MVTecADEpisodes(EpisodeDataModule):
 
     FOLDS: ClassVar[folds.Folds] = folds.MVTEC_AD
 
-    def __init__(self, root: Path | str = "./datasets/MVTecAD", **kwargs) -> None:  # noqa: ANN003
+    def __init__(self, root: Path | str = "./datasets/MVTecAD", **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(root, **kwargs)
 
     def prepare_data(self) -> None:

@@ -2,12 +2,12 @@
 
 import csv
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from anomalib.data import Visa
 from anomalib.data.datamodules.image.visa import VISA_CATEGORIES
-from anomalib.data.datasets.image.visa import EXTENSIONS
 from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
+from anomalib.data.datasets.image.visa import EXTENSIONS
 from pandas import DataFrame
 
 from anomalib_sofs.images import image_files
@@ -26,8 +26,8 @@ class VisaEpisodes(EpisodeDataModule):
     """Episodes over VisA; anomalib's loader downloads, checks, converts and splits it.
 
     The defect classes are the kinds that ``CATEGORY/image_anno.csv`` of the raw data names, or the one class ``bad``
-    where there is no such file. An image with several kinds (``"scratch,dent"``) belongs to the first of them, since its
-    mask does not tell them apart. Kinds with too few images for an episode are left out with a warning.
+    where there is no such file. An image with several kinds (``"scratch,dent"``) belongs to the first of them, since
+    its mask does not tell them apart. Kinds with too few images for an episode are left out with a warning.
 
     Args:
         root: Folder of the dataset, as for ``anomalib.data.Visa``: raw categories and ``visa_pytorch`` in it.
@@ -36,7 +36,7 @@ class VisaEpisodes(EpisodeDataModule):
 
     FOLDS: ClassVar[folds.Folds] = folds.VISA
 
-    def __init__(self, root: Path | str = "./datasets/visa", **kwargs) -> None:  # noqa: ANN003
+    def __init__(self, root: Path | str = "./datasets/visa", **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(root, **kwargs)
 
     def prepare_data(self) -> None:
@@ -85,7 +85,8 @@ def read_kinds(table: Path) -> dict[str, str]:
     with table.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         if not {"image", "label"} <= set(rows.fieldnames or []):
-            msg = f"{table} has the columns {', '.join(rows.fieldnames or [])}, but image and label are needed. Restore it."
+            there_are = ", ".join(rows.fieldnames or [])
+            msg = f"{table} has the columns {there_are}, but image and label are needed. Restore it."
             raise ValueError(msg)
         kinds = {Path(row["image"]).name: (row["label"] or "").split(",")[0].strip() for row in rows}
     return {name: kind for name, kind in kinds.items() if kind and kind not in {"normal", NORMAL}}

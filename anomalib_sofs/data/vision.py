@@ -1,7 +1,8 @@
 """Episodes over the VISION V1 benchmark."""
 
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pandas import DataFrame
 
@@ -19,9 +20,9 @@ SPLITS = {"train": "train", "val": "test"}  # VISION's folders, and what their n
 class VisionEpisodes(EpisodeDataModule):
     """Episodes over VISION V1 (huggingface.co/datasets/VISION-Workshop/VISION-Datasets), its 14 objects unpacked.
 
-    Layout: ``ROOT/OBJECT/{train,val}/_annotations.coco.json`` beside the images. Each defect category that the file names
-    is a class; an image with several gives one sample per class, with that class's own mask. Images without annotations
-    are normal. Classes with too few images for an episode are left out with a warning.
+    Layout: ``ROOT/OBJECT/{train,val}/_annotations.coco.json`` beside the images. Each defect category that the file
+    names is a class; an image with several gives one sample per class, with that class's own mask. Images without
+    annotations are normal. Classes with too few images for an episode are left out with a warning.
 
     Args:
         root: Folder that holds the objects.
@@ -35,7 +36,7 @@ class VisionEpisodes(EpisodeDataModule):
         self,
         root: Path | str = "./datasets/VISION",
         cache_dir: Path | str | None = None,
-        **kwargs,  # noqa: ANN003
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(root, **kwargs)
         self.cache = MaskCache(self.root, cache_dir)
@@ -56,7 +57,7 @@ class VisionEpisodes(EpisodeDataModule):
         refuse_escaping_links(folder, self.root)
         rows: list[tuple[Sample, str]] = []
         for file in annotations_of(folder):
-            samples = self.cache.samples(file, lambda file=file: read_coco(file, file.parent, self.root))
+            samples = self.cache.samples(file, partial(read_coco, file, file.parent, self.root))
             rows += [(sample, SPLITS[file.parent.name]) for sample in samples]
         return leave_out_small_classes(to_table(rows), self.shot, folder)
 

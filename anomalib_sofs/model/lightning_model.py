@@ -21,7 +21,7 @@ from anomalib_sofs.visualization.visualizer import SofsVisualizer
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
 from .cache import ByteCache
 from .encoding import SupportEncoding, encoding_bytes
-from .heads import build_head
+from .heads import HeadName, build_head, default_crop, head_layers
 from .post_processor import SofsPostProcessor
 from .support import SupportSet
 from .torch_model import CropCache, SofsModel
@@ -48,7 +48,7 @@ class Sofs(AnomalibModule):
         support: Folder with the support set, see :meth:`SupportSet.from_folder`.
         weights: ``"default"`` (the trained head that comes with the package, where one exists for this backbone),
             ``None`` (untrained), or a path: our checkpoint or the authors' published ``.pth``.
-        head: ``"paper"``, the published form.
+        head: ``"relation"`` (default) or ``"paper"``, the published form.
         head_options: Keyword arguments of the head, among them the paper's ablations.
         support_selection: In FAD, the ``"first"`` normal images by name or a ``"random"`` draw with ``support_seed``.
         support_seed: Seed of that draw.
@@ -72,7 +72,7 @@ class Sofs(AnomalibModule):
         crops_per_shot: int = 4,
         support: str | Path | None = None,
         weights: str | Path | None = "default",
-        head: Literal["paper"] = "paper",
+        head: HeadName = "relation",
         head_options: dict[str, Any] | None = None,
         support_selection: Literal["first", "random"] = "first",
         support_seed: int = 0,
@@ -97,8 +97,13 @@ class Sofs(AnomalibModule):
         self.support_seed = support_seed
         self.lr = lr
         self.epochs = epochs
-        features = Backbone(backbone, layers)
-        self.model = SofsModel(features, build_head(head, features, **(head_options or {})), crop_size or 256, crops_per_shot)
+        features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
+        self.model = SofsModel(
+            features,
+            build_head(head, features, **(head_options or {})),
+            crop_size or default_crop(head, features),
+            crops_per_shot,
+        )
         self._encodings: ByteCache[SupportEncoding] = ByteCache(CACHE_BYTES, encoding_bytes)
         self._crops = CropCache(CACHE_BYTES)
         if weights == "default":
@@ -238,14 +243,15 @@ class Sofs(AnomalibModule):
             raise ValueError(msg)
         if getattr(batch, "support_paths", None) is None:
             maps = self.model.class_maps(batch.image)
+            normal = self.model.support.normal
             if len(self.model.support) > 1:
                 batch.class_maps = maps
                 batch.class_names = self.model.support.names
-            return batch.update(**self.model.summarise(maps)._asdict())
+            return batch.update(**self.model.summarise(maps, normal=normal)._asdict())
         supports = zip(batch.support_paths, batch.support_mask_paths, strict=True)
         encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
         maps = torch.cat([self.model.class_maps(i[None], e) for i, e in zip(batch.image, encodings, strict=True)])
-        return batch.update(**self.model.summarise(maps)._asdict())
+        return batch.update(**self.model.summarise(maps, normal=False)._asdict())
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""

@@ -75,8 +75,13 @@ class PaperHead(nn.Module):
         return {f"background_cells_{i}": background_cells(layer, empty) for i, layer in enumerate(features)}
 
     def anomaly(self, features: list[Tensor], encoding: Encoding) -> Tensor:
-        """Abnormal prior, maximum over layers ``(B, h, w)`` (step 10)."""
-        return self.abnormal_priors(self.prepare(features), encoding).amax(dim=1)
+        """Abnormal prior, maximum over layers ``(B, 1, h, w)`` (step 10)."""
+        return self.abnormal_priors(self.prepare(features), encoding).amax(dim=1, keepdim=True)
+
+    @staticmethod
+    def score(maps: Tensor) -> Tensor:
+        """Image score of merged anomaly maps ``(B, 1, H, W)``: their maximum."""
+        return maps.amax(dim=(1, 2, 3))
 
     def encode(self, features: list[Tensor], masks: Tensor) -> Encoding:
         """Compute everything the query path needs from the support set.
@@ -130,7 +135,7 @@ class PaperHead(nn.Module):
         cells = self.reduction.forward_query(torch.cat(features, dim=1), encoding["prototype"], priors)
         return fuse(self.stages(cells), encoding["support_cells"], encoding["support_shares"])
 
-    def forward(self, features: list[Tensor], encoding: Encoding) -> Tensor:
+    def compare(self, features: list[Tensor], encoding: Encoding) -> list[Tensor]:
         """Classify each query cell (step 9).
 
         Args:
@@ -138,12 +143,18 @@ class PaperHead(nn.Module):
             encoding: From :meth:`encode`.
 
         Returns:
-            Logits ``(B, h, w)``.
+            Logits ``(B, 1, h, w)``.
         """
         cells = self.decode(self.prepare(features), encoding)
-        return torch.einsum("c,bchw->bhw", encoding["class_vector"], cells)
+        return [torch.einsum("c,bchw->bhw", encoding["class_vector"], cells)[:, None]]
+
+    @staticmethod
+    def decide(logits: Tensor) -> Tensor:
+        """Return the logits: nothing is left to do."""
+        return logits
 
     def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Compare logits ``(B, h, w)`` with masks ``(B, H, W)`` on the patch grid."""
+        """Compare logits ``(B, 1, h, w)`` with masks ``(B, H, W)`` on the patch grid."""
+        logits = logits[:, 0]
         shares = downsample_mask(masks, (logits.shape[-2], logits.shape[-1]))
         return sofs_loss(logits.sigmoid(), (shares > DEFECT_SHARE).float(), self.dice_smooth)

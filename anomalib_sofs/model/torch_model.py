@@ -64,13 +64,19 @@ class Head(Protocol):
         """Encode normal support crops: nothing trained is used."""
 
     def anomaly(self, features: list[Tensor], encoding: Encoding) -> Tensor:
-        """Map features to distances from normality ``(B, h, w)``."""
+        """Map features to distances from normality ``(B, K, h, w)``; the first map is the result."""
 
-    def __call__(self, features: list[Tensor], encoding: Encoding) -> Tensor:
-        """Map features to defect logits ``(B, h, w)``."""
+    def score(self, maps: Tensor) -> Tensor:
+        """Reduce merged anomaly maps ``(B, K, H, W)`` to image scores ``(B,)``."""
 
-    def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Compare logits ``(B, h, w)`` with masks ``(B, H, W)``: a scalar."""
+    def compare(self, features: list[Tensor], encoding: Encoding) -> list[Tensor]:
+        """Compare queries with one support set: the part that differs from episode to episode."""
+
+    def decide(self, *compared: Tensor) -> Tensor:
+        """Turn comparisons into outputs ``(B, K, h, w)``; the first is the defect logit."""
+
+    def loss(self, outputs: Tensor, masks: Tensor) -> Tensor:
+        """Compare outputs with masks ``(B, H, W)``: a scalar."""
 
 
 class SofsModel(nn.Module):
@@ -187,12 +193,13 @@ class SofsModel(nn.Module):
         crops = support_image.shape[1]
         supports = self.head.extract(self.backbone, self.normalise(support_image.flatten(0, 1)), normal=False)
         queries = self.head.extract(self.backbone, image, normal=False)
-        logits = []
+        compared = []
         for b in range(len(image)):
             features = [[layer[i : i + 1] for layer in supports] for i in range(b * crops, (b + 1) * crops)]
             encoding = self.head.encode_crops(features, list(support_mask[b].float()))
-            logits.append(self.head([layer[b : b + 1] for layer in queries], encoding))
-        return self.head.loss(torch.cat(logits), mask.float())
+            compared.append(self.head.compare([layer[b : b + 1] for layer in queries], encoding))
+        outputs = self.head.decide(*(torch.cat(parts) for parts in zip(*compared, strict=True)))
+        return self.head.loss(outputs, mask.float())
 
     def normalise(self, image: Tensor) -> Tensor:
         """Normalise an image ``(..., 3, H, W)`` in [0, 1] with ImageNet statistics."""
@@ -224,10 +231,14 @@ class SofsModel(nn.Module):
             normal: Distances from normality instead of defect probabilities.
 
         Returns:
-            ``(n, C, h, w)``.
+            Probabilities of each class, or the head's anomaly maps, ``(n, C, h, w)``.
         """
         features = self.head.extract(self.backbone, windows, normal=normal)
-        cells = torch.stack([(self.head.anomaly if normal else self.head)(features, e) for e in encodings], dim=1)
+        if normal:
+            cells = self.head.anomaly(features, encodings[0])
+        else:
+            outputs = [self.head.decide(*self.head.compare(features, encoding)) for encoding in encodings]
+            cells = torch.cat([output[:, :1] for output in outputs], dim=1)
         maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
         return maps if normal else maps.sigmoid()
 
@@ -263,14 +274,15 @@ class SofsModel(nn.Module):
         """Segment normalised images ``(B, 3, H, W)`` at their own size.
 
         Returns:
-            ``anomaly_map (B, H, W)``: the largest class probability (or the distance from normality), and
-            ``pred_score (B,)``: its maximum.
+            ``anomaly_map (B, H, W)``: the largest class probability, or the distance from normality, and
+            ``pred_score (B,)``: its maximum, or the head's score of the anomaly maps.
         """
-        return self.summarise(self.class_maps(image, support))
+        support = self.support if support is None else support
+        return self.summarise(self.class_maps(image, support), normal=support.normal)
 
-    @staticmethod
-    def summarise(maps: Tensor) -> InferenceBatch:
-        """Reduce class maps ``(B, C, H, W)`` to one map and one score per image."""
+    def summarise(self, maps: Tensor, *, normal: bool) -> InferenceBatch:
+        """Reduce maps ``(B, C, H, W)`` of :meth:`class_maps` to one map and one score per image."""
+        if normal:
+            return InferenceBatch(pred_score=self.head.score(maps), anomaly_map=maps[:, 0])
         anomaly_map = maps.amax(dim=1)
         return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2)), anomaly_map=anomaly_map)
-

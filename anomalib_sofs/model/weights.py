@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-PACKAGED = Path(__file__).parent / "weights"
+PACKAGED = Path(__file__).parent / "pretrained"
 PUBLISHED_PREFIX = "feature_recorrect."
 PUBLISHED_BACKBONE_PREFIXES = ("backbone.", "encoder.")
 

@@ -1,0 +1,92 @@
+"""Few-shot anomaly detection: how far a cell leaves the space of each normal support image.
+
+Per layer and support image one Gaussian with a strongly shrunk covariance: directions the normal image does not use count
+most, as in a subspace residual, but without a rank to choose. A cell is as odd as its best matching support image finds it:
+pooling the images instead would make their differences look normal.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+SHRINKAGE = 1.0
+"""Share of the mean variance added to every direction."""
+
+
+class NormalSpace(NamedTuple):
+    """Normal support cells of one layer, k support images."""
+
+    mean: Tensor  # (k, C)
+    whiten: Tensor  # (k, C, C)
+    offset: Tensor  # (k,) mean distance of the support image's own cells
+    spread: Tensor  # (k,) their standard deviation
+
+
+def encode_normal(features: Sequence[Tensor]) -> NormalSpace:
+    """Describe one layer of the normal support images.
+
+    Args:
+        features: Per support image ``(C, h, w)``; sizes may differ.
+    """
+    spaces = []
+    for feature in features:
+        x = feature.flatten(1).T
+        mean, std = x.mean(0), x.std(0) + 1e-3
+        z = (x - mean) / std
+        variance, axes = torch.linalg.eigh(z.T @ z / len(z))
+        whiten = axes / (variance + SHRINKAGE * variance.mean()).clamp_min(1e-6).sqrt() / len(variance) ** 0.5
+        distance = (z @ whiten).norm(dim=1)
+        spaces.append((mean, whiten / std[:, None], distance.mean(), distance.std()))
+    return NormalSpace(*(torch.stack(parts) for parts in zip(*spaces, strict=True)))
+
+
+def distance(feature: Tensor, space: NormalSpace) -> Tensor:
+    """Return the distance of each cell from the nearest support image's space, 0 on average for its own cells.
+
+    Args:
+        feature: ``(B, C, h, w)``.
+        space: The layer's normal support cells.
+
+    Returns:
+        ``(B, 1, h, w)``.
+    """
+    b, _, h, w = feature.shape
+    x = feature.flatten(2).transpose(1, 2)[:, None]  # (B, 1, n, C)
+    away = ((x - space.mean[:, None]) @ space.whiten).norm(dim=3)  # (B, k, n)
+    away = (away - space.offset[:, None]) / space.spread[:, None]
+    return away.amin(1).view(b, 1, h, w)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+def anomaly_maps(features: Sequence[Tensor], spaces: Sequence[NormalSpace]) -> Tensor:
+    """Return the anomaly map and the map that the image score is read from.
+
+    The map needs the fine layers; whether a part is odd as a whole shows in the coarse ones, as the spread of the
+    distance over the image (its mean follows light and position, its spread does not).
+
+    Args:
+        features: Strides 8, 16 and 32 of the image at its own size, ``(B, C_l, h_l, w_l)``.
+        spaces: One per layer.
+
+    Returns:
+        ``(B, 2, h_8, w_8)``: the map, and the coarse map of which :func:`image_score` takes the spread.
+    """
+    fine, middle, coarse = (distance(f, s) for f, s in zip(features, spaces, strict=True))
+    pixel = _blurred((fine + _doubled(middle)) / 2)
+    part = _doubled(_blurred((middle + _doubled(coarse)) / 2))
+    return torch.cat([pixel, part], dim=1)
+
+
+def image_score(part: Tensor) -> Tensor:
+    """Return the score ``(B,)`` of coarse maps ``(B, H, W)``: their standard deviation."""
+    return part.flatten(1).std(dim=1)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

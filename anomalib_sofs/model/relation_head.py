@@ -1,0 +1,99 @@
+"""The default head: relation maps in closed form, judged by a small network that never sees a feature."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
+from .downsampling import downsample_mask
+from .encoding import Encoding
+from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
+from .relation_net import RelationNet, relation_loss
+from .relation_support import encode_support
+from .relations import SupportRelations, local_grey, patch_grid, relate
+
+ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
+SEGMENTATION = slice(0, 3)  # strides 4, 8 and 16, of the enlarged image
+NORMALITY = slice(1, 4)  # strides 8, 16 and 32, of the image itself
+
+
+class RelationHead(nn.Module):
+    """Discriminant maps on a grid of 4 native pixels, a small U-Net over them, logits on a grid of 2.
+
+    Needs a CNN with feature layers at strides 4, 8, 16 and 32.
+
+    Args:
+        channels: Channels of the four layers.
+    """
+
+    fixed_window = False
+    multiple = 32
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.channels = channels[SEGMENTATION]
+        self.net = RelationNet()
+        self.norms_frozen = False
+
+    def train(self, mode: bool = True) -> "RelationHead":  # noqa: FBT001, FBT002 - torch's own signature
+        """Keep a trained head's batch statistics: a batch holds a few episodes only."""
+        super().train(mode)
+        if self.norms_frozen:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    @staticmethod
+    def extract(backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
+        """Extract the layers at native scale (FAD), or of the enlarged window with its local grey level (FSS)."""
+        if normal:
+            return backbone(windows, NORMALITY)
+        enlarged = F.interpolate(windows, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
+        features = backbone(enlarged, SEGMENTATION)
+        mean, std = (torch.tensor(v, device=windows.device)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
+        return [patch_grid(features), features[0], local_grey(windows * std + mean)]
+
+    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
+        """Encode support crops of any sizes; crops without defect add to the background only."""
+        grids = [grid[0] for grid, _, _ in crops]
+        shares = [downsample_mask(m[None], (g.shape[-2], g.shape[-1]))[0] for g, m in zip(grids, masks, strict=True)]
+        return encode_support(grids, [fine[0] for _, fine, _ in crops], shares, self.channels)._asdict()
+
+    @staticmethod
+    def encode_normal(crops: list[list[Tensor]]) -> Encoding:
+        """Encode normal support crops: one space per layer."""
+        encoding = {}
+        for i, layer in enumerate(zip(*crops, strict=True)):
+            space = encode_normal([features[0] for features in layer])
+            encoding |= {f"{name}_{i}": value for name, value in space._asdict().items()}
+        return encoding
+
+    @staticmethod
+    def anomaly(features: list[Tensor], encoding: Encoding) -> Tensor:
+        """Map features to distances from normality and the coarse map behind the image score, ``(B, 2, h, w)``."""
+        spaces = [NormalSpace(*(encoding[f"{name}_{i}"] for name in NormalSpace._fields)) for i in range(len(features))]
+        return anomaly_maps(features, spaces)
+
+    @staticmethod
+    def score(maps: Tensor) -> Tensor:
+        """Image score of merged anomaly maps ``(B, 2, H, W)``."""
+        return image_score(maps[:, 1])
+
+    @staticmethod
+    def compare(features: list[Tensor], encoding: Encoding) -> list[Tensor]:
+        """Relate queries to one support set: maps ``(B, 31, h, w)`` and fine maps ``(B, 2, 2h, 2w)``."""
+        grid, fine, grey = features
+        maps, sharp = relate(grid, fine, SupportRelations(**encoding))
+        return [maps, torch.cat([sharp, grey], dim=1)]
+
+    def decide(self, maps: Tensor, fine: Tensor) -> Tensor:
+        """Judge relation maps: the logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``."""
+        logits, vote = self.net(maps, fine)
+        return torch.cat([logits, vote[:, None, None, None].expand_as(logits)], dim=1)
+
+    @staticmethod
+    def loss(outputs: Tensor, masks: Tensor) -> Tensor:
+        """Compare the outputs of :meth:`decide` with masks ``(B, H, W)``."""
+        target = downsample_mask(masks, (outputs.shape[-2], outputs.shape[-1]))[:, None]
+        return relation_loss(outputs[:, :1], outputs[:, 1, 0, 0], target)

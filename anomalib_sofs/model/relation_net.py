@@ -1,0 +1,95 @@
+"""The only trained part: relation maps in, defect logits out. It sees no features, so it carries over to other objects."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class _Block(nn.Module):
+    """Residual block: depthwise 5x5, then two pointwise convolutions; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dw = nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.a = nn.Conv2d(channels, 2 * channels, 1)
+        self.b = nn.Conv2d(2 * channels, channels, 1)
+        nn.init.zeros_(self.b.weight)
+        nn.init.zeros_(self.b.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b(F.relu(self.a(self.bn(self.dw(x)))))
+
+
+class RelationNet(nn.Module):
+    """Small U-Net over the relation maps, with a refinement on the 2 px grid and a vote on the whole image.
+
+    Args:
+        maps: Channels of the relation maps.
+        widths: Channels per level; each level halves the grid.
+        fine: Channels of the maps on the fine grid.
+        fine_width: Channels of the refinement.
+    """
+
+    def __init__(self, maps: int = 31, widths: Sequence[int] = (24, 32, 48, 64), fine: int = 2, fine_width: int = 8) -> None:
+        super().__init__()
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.stem = nn.Sequential(nn.Conv2d(maps, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
+        self.ctx = nn.Sequential(nn.Linear(2 * widths[-1], 64), nn.ReLU(), nn.Linear(64, widths[-1] + 1))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.dec = nn.ModuleList(_Block(w) for w in widths[:-1])
+        self.out = nn.Conv2d(widths[0], fine_width, 1)
+        self.fine = nn.Sequential(
+            nn.Conv2d(fine_width + fine, fine_width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(fine_width, 1, 1),
+        )  # fmt: skip
+        nn.init.constant_(self.fine[-1].bias, -2.0)  # most pixels are good
+
+    def forward(self, maps: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn relations into logits.
+
+        Args:
+            maps: ``(B, maps, h, w)``, h and w multiples of 8.
+            fine: ``(B, fine, 2h, 2w)``.
+
+        Returns:
+            Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
+            it silences good parts as a whole.
+        """
+        x = self.stem(maps)
+        skips: list[Tensor] = []
+        for level, encode in enumerate(self.enc):
+            if level:
+                x = self.down[level - 1](F.avg_pool2d(x, 2))
+            x = encode(x)
+            skips.append(x)
+        context = self.ctx(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
+        x, vote = x + context[:, :-1, None, None], context[:, -1]
+        for level in reversed(range(len(self.up))):
+            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = self.dec[level](skips[level] + x)
+        x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.fine(torch.cat([x, fine], dim=1)) + vote[:, None, None, None], vote
+
+
+def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy + Dice, with a gradient on good parts too.
+
+    Args:
+        logits: ``(B, 1, H, W)``.
+        vote: ``(B,)``.
+        target: ``(B, 1, H, W)`` in 0..1.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2, 3))
+    p, area = logits.sigmoid(), target.sum((1, 2, 3))
+    dice = 1 - (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + area + 1)
+    present = (area > 0.5).float()
+    # On a good part only the few highest logits matter: any region found is a false alarm.
+    highest = F.softplus(logits.flatten(1).topk(max(4, logits[0].numel() // 1000), 1)[0]).mean(1)
+    local = 2 * entropy + 1.5 * dice * present + 0.5 * highest * (1 - present)
+    return local.mean() + 0.2 * F.binary_cross_entropy_with_logits(vote, present)

@@ -1,0 +1,143 @@
+"""The support half of the relations: what separates the marked defect from its background, in closed form."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from .relations import SupportRelations, surround
+
+DEFECT_CELLS, BACKGROUND_CELLS = 32, 64
+"""Exemplars kept for the nearest-neighbour maps."""
+
+
+def _shrunk(covariance: Tensor, amount: float) -> Tensor:
+    eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    return covariance + amount * covariance.diagonal().mean() * eye
+
+
+def _discriminant(covariance: Tensor, contrast: Tensor, amount: float) -> Tensor:
+    """Return the Fisher direction scaled so that the contrast has length 1 along it."""
+    w = torch.linalg.solve(_shrunk(covariance, amount), contrast)
+    return w / (w @ contrast).clamp_min(1e-6)
+
+
+def _quantile(x: Tensor, q: float) -> Tensor:
+    return x.kthvalue(max(1, int(q * len(x))))[0]  # torch.quantile is limited to 16M elements
+
+
+def _chosen(x: Tensor, count: int) -> Tensor:
+    """Return ``count`` rows, drawn without replacement where there are enough (always the same ones)."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
+    return x[order[torch.arange(count, device=x.device) % len(x)]]
+
+
+class _Cells(NamedTuple):
+    """Cells of one support image, centred on its own background."""
+
+    mean: Tensor  # (C,)
+    background: Tensor  # (n, C)
+    defect: Tensor  # (d, C)
+    share: Tensor  # (d,) mask share of the defect cells
+    local_background: Tensor  # (n, C)
+    local_defect: Tensor  # (d, C)
+    fine_background: Tensor  # (n', C0)
+    fine_contrast: Tensor  # (C0,)
+    area: Tensor  # () mask share of the image
+
+
+def _background(mask: Tensor) -> Tensor:
+    """Choose background cells ``(h, w)``: one cell clear of the defect, unless that leaves next to none."""
+    for clear in (F.max_pool2d((mask > 0).float()[None, None], 3, 1, 1)[0, 0] == 0, mask == 0):
+        if clear.sum() >= 0.02 * mask.numel():
+            return clear
+    return mask <= _quantile(mask.flatten(), 0.05)
+
+
+def _cells(grid: Tensor, fine: Tensor, mask: Tensor) -> _Cells:
+    chosen = _background(mask)
+    bg, share = chosen.flatten(), mask.flatten()
+    hit = share > 0
+    x = grid.flatten(1).T
+    mean = x[bg].mean(0)
+    local = (grid - surround(grid[None])[0]).flatten(1).T
+    y = fine.flatten(1).T
+    twice = lambda m: F.interpolate(m.float()[None, None], scale_factor=2.0, mode="nearest").flatten()  # noqa: E731
+    fine_bg, fine_share = twice(chosen) > 0, twice(mask)
+    y = y - y[fine_bg].mean(0)
+    return _Cells(
+        mean, x[bg] - mean, x[hit] - mean, share[hit], local[bg], local[hit],
+        y[fine_bg], (y * fine_share[:, None]).sum(0) / fine_share.sum(), share.mean(),
+    )  # fmt: skip
+
+
+def encode_support(grids: Sequence[Tensor], fines: Sequence[Tensor], masks: Sequence[Tensor], channels: Sequence[int]) -> SupportRelations:
+    """Reduce annotated images to what a query is compared with.
+
+    Covariance and contrast are taken within each image, against its own background, and averaged, each image counting the
+    same: what differs between support images (light, position) must not look like a defect.
+
+    Args:
+        grids: Per support image ``(C, h, w)``, see ``patch_grid``; sizes may differ.
+        fines: Per support image the stride-4 features ``(C0, 2h, 2w)``.
+        masks: Per support image the mask share of each cell ``(h, w)``, 0..1; all 0 for a normal image, which adds to the
+            background and never dilutes the contrast.
+        channels: Channels of the layers in the grid, ``(24, 40, 112)``; the first is ``fines``' own.
+
+    Raises:
+        ValueError: If no support image shows a defect.
+    """
+    images = [_cells(g, f, m) for g, f, m in zip(grids, fines, masks, strict=True)]
+    marked = [i for i in images if len(i.share)]
+    if not marked:
+        msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
+        raise ValueError(msg)
+    mean_of = lambda tensors: torch.stack(list(tensors)).mean(0)  # noqa: E731
+    weighted = lambda x, w: (x * w[:, None]).sum(0) / w.sum()  # noqa: E731
+    scale = 1 / (mean_of((i.background**2).mean(0) for i in images).sqrt() + 1e-3)
+    covariance = mean_of((i.background * scale).T @ (i.background * scale) / len(i.background) for i in images)
+    contrast = mean_of(weighted(i.defect, i.share) for i in marked) * scale
+
+    columns, start = [], 0
+    for width in channels:
+        part = slice(start, start + width)
+        w = torch.zeros_like(contrast)
+        w[part] = _discriminant(covariance[part, part], contrast[part], 1.0)
+        columns.append(w)
+        start += width
+    columns += [_discriminant(covariance, contrast, 1.0), _discriminant(covariance, contrast, 10.0)]
+    second = mean_of((i.local_background * scale).T @ (i.local_background * scale) / len(i.local_background) for i in images)
+    local_mean = mean_of(i.local_background.mean(0) for i in images) * scale
+    local_contrast = mean_of(weighted(i.local_defect, i.share) for i in marked) * scale - local_mean
+    columns.append(_discriminant(second - local_mean[:, None] * local_mean, local_contrast, 1.0))
+    directions = torch.stack(columns, 1)
+    spread = torch.cat([torch.einsum("ck,cd,dk->k", directions[:, :-1], covariance, directions[:, :-1]),
+                        torch.einsum("ck,cd,dk->k", directions[:, -1:], second, directions[:, -1:])])  # fmt: skip
+
+    precision = torch.linalg.inv(_shrunk(covariance, 1.0))
+    whiten = torch.linalg.cholesky(precision)
+    background, defect = (torch.cat([getattr(i, n) for i in images]) * scale for n in ("background", "defect"))
+    share = torch.cat([i.share for i in marked])
+    core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in marked]) * scale
+    fine = _discriminant(mean_of(i.fine_background.T @ i.fine_background / len(i.fine_background) for i in images),
+                         mean_of(i.fine_contrast for i in marked), 1.0)  # fmt: skip
+
+    # Self-check: where the support's own background and defect lie along the directions tells the head what to expect.
+    solid = defect[share >= min(0.5, 0.7 * float(share.max()))]
+    check = []
+    for k in (2, 3, 4):
+        b, d = background @ directions[:, k], solid @ directions[:, k]
+        check += [_quantile(b, 0.999), _quantile(b, 0.98), _quantile(d, 0.2)]
+    size = [
+        mean_of(i.area for i in marked).clamp_min(1e-5).log() / 4,
+        mean_of(i.share.max() for i in marked),
+        (contrast @ precision @ contrast).clamp_min(1e-3).log() / 4,
+        torch.log(torch.tensor(float(len(marked)), device=scale.device)),
+    ]
+    unit = lambda x, n: F.normalize(_chosen(x, n) @ whiten, dim=1)  # noqa: E731
+    return SupportRelations(
+        scale, mean_of(i.mean for i in images), contrast, directions, spread.clamp_min(1e-8).sqrt(), precision, whiten,
+        unit(core, DEFECT_CELLS), unit(background, BACKGROUND_CELLS), fine, torch.cat([torch.stack(size), torch.stack(check).clamp(-2, 2)]),
+    )  # fmt: skip

@@ -57,17 +57,21 @@ def default_layers(name: str) -> list[int]:
 
 
 class StaticSameConv2d(nn.Conv2d):
-    """TensorFlow's "SAME" padding for inputs whose sides are multiples of the stride.
+    """TensorFlow's "SAME" padding, for strides of 1 and 2, without looking at more than the input's parity.
 
     timm computes this padding from the input size, which a graph with dynamic height and width carries along as ever
-    longer shape expressions. Our inputs are padded to a multiple of the largest stride, so the padding is constant.
+    longer shape expressions. Sides of our inputs are multiples of 16 or 32, so the parity is known almost everywhere.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad by ``kernel - stride``, the odd pixel at the bottom right, and convolve."""
-        total_h, total_w = (max(k - s, 0) for k, s in zip(self.kernel_size, self.stride, strict=True))
-        x = F.pad(x, (total_w // 2, total_w - total_w // 2, total_h // 2, total_h - total_h // 2))
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        """Pad by ``kernel - stride``, plus one before an odd side where the stride is 2, and convolve."""
+        padding: list[int] = []
+        for axis in (-1, -2):
+            kernel, stride = self.kernel_size[axis], self.stride[axis]
+            total = kernel - stride
+            odd = x.shape[axis] % 2 if stride == 2 else 0  # noqa: PLR2004
+            padding += [total // 2 + odd, total - total // 2]
+        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def fix_same_padding(net: nn.Module) -> None:
@@ -118,7 +122,6 @@ class Backbone(nn.Module):
         self.channels: list[int] = self.net.feature_info.channels()
         self.strides: list[int] = self.net.feature_info.reduction()
         self.weights_loaded = not pretrained
-        self.register_load_state_dict_post_hook(lambda *_: setattr(self, "weights_loaded", True))
 
     def _build(self, state: dict[str, Tensor] | None = None) -> nn.Module:
         """Build the feature extractor, with the weights of the full model if given."""
@@ -134,6 +137,11 @@ class Backbone(nn.Module):
         fix_same_padding(net)
         fold_batch_norms(net)
         return net.to(memory_format=torch.channels_last)
+
+    def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401
+        """Note that a checkpoint brought the weights: nothing needs to be downloaded any more."""
+        super()._load_from_state_dict(*args)
+        self.weights_loaded = True
 
     @property
     def stride(self) -> int:

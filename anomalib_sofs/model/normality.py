@@ -71,16 +71,17 @@ def anomaly_maps(features: Sequence[Tensor], spaces: Sequence[NormalSpace]) -> T
     distance over the image (its mean follows light and position, its spread does not).
 
     Args:
-        features: Strides 8, 16 and 32 of the image at its own size, ``(B, C_l, h_l, w_l)``.
+        features: Strides 8, 16 and 32 of the image at its own size, continued to a multiple of 16 pixels,
+            ``(B, C_l, h_l, w_l)``.
         spaces: One per layer.
 
     Returns:
         ``(B, 2, h_8, w_8)``: the map, and the coarse map of which :func:`image_score` takes the spread.
     """
     fine, middle, coarse = (distance(f, s) for f, s in zip(features, spaces, strict=True))
-    pixel = _blurred((fine + _doubled(middle)) / 2)
-    part = _doubled(_blurred((middle + _doubled(coarse)) / 2))
-    return torch.cat([pixel, part], dim=1)
+    pixel = _blurred((fine + _like(middle, fine)) / 2)
+    part = _blurred((middle + _like(coarse, middle)) / 2)
+    return torch.cat([pixel, _like(part, fine)], dim=1)
 
 
 def image_score(part: Tensor) -> Tensor:
@@ -88,5 +89,5 @@ def image_score(part: Tensor) -> Tensor:
     return part.flatten(1).std(dim=1)
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+def _like(x: Tensor, other: Tensor) -> Tensor:
+    return F.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)

@@ -44,7 +44,7 @@ class PaperHead(nn.Module):
         multiple: int = 32,
     ) -> None:
         super().__init__()
-        self.multiple = multiple
+        self.multiple = self.normal_multiple = multiple
         self.dice_smooth = dice_smooth
         self.mask_downsampling = mask_downsampling
         self.scale_features = scale_features

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
+from .backbone import Backbone
 from .downsampling import downsample_mask
 from .encoding import Encoding
 from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
 from .relation_net import RelationNet, relation_loss
 from .relation_support import encode_support
-from .relations import SupportRelations, local_grey, patch_grid, relate
+from .relations import SupportRelations, patch_grid, relate
 
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
 SEGMENTATION = slice(0, 3)  # strides 4, 8 and 16, of the enlarged image
@@ -28,6 +28,7 @@ class RelationHead(nn.Module):
 
     fixed_window = False
     multiple = 32
+    normal_multiple = 16  # less continuation by reflection: it is never quite normal
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -46,19 +47,17 @@ class RelationHead(nn.Module):
 
     @staticmethod
     def extract(backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
-        """Extract the layers at native scale (FAD), or of the enlarged window with its local grey level (FSS)."""
+        """Extract the layers at native scale (FAD), or of the enlarged window on one grid (FSS)."""
         if normal:
             return backbone(windows, NORMALITY)
         enlarged = F.interpolate(windows, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
-        features = backbone(enlarged, SEGMENTATION)
-        mean, std = (torch.tensor(v, device=windows.device)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
-        return [patch_grid(features), features[0], local_grey(windows * std + mean)]
+        return [patch_grid(backbone(enlarged, SEGMENTATION))]
 
     def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
         """Encode support crops of any sizes; crops without defect add to the background only."""
-        grids = [grid[0] for grid, _, _ in crops]
+        grids = [grid[0] for (grid,) in crops]
         shares = [downsample_mask(m[None], (g.shape[-2], g.shape[-1]))[0] for g, m in zip(grids, masks, strict=True)]
-        return encode_support(grids, [fine[0] for _, fine, _ in crops], shares, self.channels)._asdict()
+        return encode_support(grids, shares, self.channels)._asdict()
 
     @staticmethod
     def encode_normal(crops: list[list[Tensor]]) -> Encoding:
@@ -82,14 +81,12 @@ class RelationHead(nn.Module):
 
     @staticmethod
     def compare(features: list[Tensor], encoding: Encoding) -> list[Tensor]:
-        """Relate queries to one support set: maps ``(B, 31, h, w)`` and fine maps ``(B, 2, 2h, 2w)``."""
-        grid, fine, grey = features
-        maps, sharp = relate(grid, fine, SupportRelations(**encoding))
-        return [maps, torch.cat([sharp, grey], dim=1)]
+        """Relate queries to one support set: maps ``(B, 18, h, w)``."""
+        return [relate(features[0], SupportRelations(**encoding))]
 
-    def decide(self, maps: Tensor, fine: Tensor) -> Tensor:
+    def decide(self, maps: Tensor) -> Tensor:
         """Judge relation maps: the logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``."""
-        logits, vote = self.net(maps, fine)
+        logits, vote = self.net(maps)
         return torch.cat([logits, vote[:, None, None, None].expand_as(logits)], dim=1)
 
     @staticmethod

@@ -24,16 +24,15 @@ class _Block(nn.Module):
 
 
 class RelationNet(nn.Module):
-    """Small U-Net over the relation maps, with a refinement on the 2 px grid and a vote on the whole image.
+    """Small U-Net over the relation maps, refined on a grid twice as fine, with a vote on the whole image.
 
     Args:
         maps: Channels of the relation maps.
         widths: Channels per level; each level halves the grid.
-        fine: Channels of the maps on the fine grid.
         fine_width: Channels of the refinement.
     """
 
-    def __init__(self, maps: int = 31, widths: Sequence[int] = (24, 32, 48, 64), fine: int = 2, fine_width: int = 8) -> None:
+    def __init__(self, maps: int = 18, widths: Sequence[int] = (24, 32, 48, 64), fine_width: int = 8) -> None:
         super().__init__()
         pairs = list(zip(widths, widths[1:], strict=False))
         self.stem = nn.Sequential(nn.Conv2d(maps, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
@@ -44,18 +43,17 @@ class RelationNet(nn.Module):
         self.dec = nn.ModuleList(_Block(w) for w in widths[:-1])
         self.out = nn.Conv2d(widths[0], fine_width, 1)
         self.fine = nn.Sequential(
-            nn.Conv2d(fine_width + fine, fine_width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(fine_width, 1, 1),
         )  # fmt: skip
         nn.init.constant_(self.fine[-1].bias, -2.0)  # most pixels are good
 
-    def forward(self, maps: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Turn relations into logits.
 
         Args:
             maps: ``(B, maps, h, w)``, h and w multiples of 8.
-            fine: ``(B, fine, 2h, 2w)``.
 
         Returns:
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
@@ -74,7 +72,7 @@ class RelationNet(nn.Module):
             x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = self.dec[level](skips[level] + x)
         x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.fine(torch.cat([x, fine], dim=1)) + vote[:, None, None, None], vote
+        return self.fine(x) + vote[:, None, None, None], vote
 
 
 def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:
@@ -91,5 +89,5 @@ def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:
     present = (area > 0.5).float()
     # On a good part only the few highest logits matter: any region found is a false alarm.
     highest = F.softplus(logits.flatten(1).topk(max(4, logits[0].numel() // 1000), 1)[0]).mean(1)
-    local = 2 * entropy + 1.5 * dice * present + 0.5 * highest * (1 - present)
-    return local.mean() + 0.2 * F.binary_cross_entropy_with_logits(vote, present)
+    local = 2 * entropy + 1.5 * dice * present + highest * (1 - present)
+    return local.mean() + 0.4 * F.binary_cross_entropy_with_logits(vote, present)

@@ -43,9 +43,6 @@ class _Cells(NamedTuple):
     share: Tensor  # (d,) mask share of the defect cells
     local_background: Tensor  # (n, C)
     local_defect: Tensor  # (d, C)
-    fine_background: Tensor  # (n', C0)
-    fine_contrast: Tensor  # (C0,)
-    area: Tensor  # () mask share of the image
 
 
 def _background(mask: Tensor) -> Tensor:
@@ -56,24 +53,16 @@ def _background(mask: Tensor) -> Tensor:
     return mask <= _quantile(mask.flatten(), 0.05)
 
 
-def _cells(grid: Tensor, fine: Tensor, mask: Tensor) -> _Cells:
-    chosen = _background(mask)
-    bg, share = chosen.flatten(), mask.flatten()
+def _cells(grid: Tensor, mask: Tensor) -> _Cells:
+    bg, share = _background(mask).flatten(), mask.flatten()
     hit = share > 0
     x = grid.flatten(1).T
     mean = x[bg].mean(0)
     local = (grid - surround(grid[None])[0]).flatten(1).T
-    y = fine.flatten(1).T
-    twice = lambda m: F.interpolate(m.float()[None, None], scale_factor=2.0, mode="nearest").flatten()  # noqa: E731
-    fine_bg, fine_share = twice(chosen) > 0, twice(mask)
-    y = y - y[fine_bg].mean(0)
-    return _Cells(
-        mean, x[bg] - mean, x[hit] - mean, share[hit], local[bg], local[hit],
-        y[fine_bg], (y * fine_share[:, None]).sum(0) / fine_share.sum(), share.mean(),
-    )  # fmt: skip
+    return _Cells(mean, x[bg] - mean, x[hit] - mean, share[hit], local[bg], local[hit])
 
 
-def encode_support(grids: Sequence[Tensor], fines: Sequence[Tensor], masks: Sequence[Tensor], channels: Sequence[int]) -> SupportRelations:
+def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: Sequence[int]) -> SupportRelations:
     """Reduce annotated images to what a query is compared with.
 
     Covariance and contrast are taken within each image, against its own background, and averaged, each image counting the
@@ -81,15 +70,14 @@ def encode_support(grids: Sequence[Tensor], fines: Sequence[Tensor], masks: Sequ
 
     Args:
         grids: Per support image ``(C, h, w)``, see ``patch_grid``; sizes may differ.
-        fines: Per support image the stride-4 features ``(C0, 2h, 2w)``.
         masks: Per support image the mask share of each cell ``(h, w)``, 0..1; all 0 for a normal image, which adds to the
             background and never dilutes the contrast.
-        channels: Channels of the layers in the grid, ``(24, 40, 112)``; the first is ``fines``' own.
+        channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
 
     Raises:
         ValueError: If no support image shows a defect.
     """
-    images = [_cells(g, f, m) for g, f, m in zip(grids, fines, masks, strict=True)]
+    images = [_cells(g, m) for g, m in zip(grids, masks, strict=True)]
     marked = [i for i in images if len(i.share)]
     if not marked:
         msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
@@ -118,26 +106,10 @@ def encode_support(grids: Sequence[Tensor], fines: Sequence[Tensor], masks: Sequ
 
     precision = torch.linalg.inv(_shrunk(covariance, 1.0))
     whiten = torch.linalg.cholesky(precision)
-    background, defect = (torch.cat([getattr(i, n) for i in images]) * scale for n in ("background", "defect"))
-    share = torch.cat([i.share for i in marked])
+    background = torch.cat([i.background for i in images]) * scale
     core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in marked]) * scale
-    fine = _discriminant(mean_of(i.fine_background.T @ i.fine_background / len(i.fine_background) for i in images),
-                         mean_of(i.fine_contrast for i in marked), 1.0)  # fmt: skip
-
-    # Self-check: where the support's own background and defect lie along the directions tells the head what to expect.
-    solid = defect[share >= min(0.5, 0.7 * float(share.max()))]
-    check = []
-    for k in (2, 3, 4):
-        b, d = background @ directions[:, k], solid @ directions[:, k]
-        check += [_quantile(b, 0.999), _quantile(b, 0.98), _quantile(d, 0.2)]
-    size = [
-        mean_of(i.area for i in marked).clamp_min(1e-5).log() / 4,
-        mean_of(i.share.max() for i in marked),
-        (contrast @ precision @ contrast).clamp_min(1e-3).log() / 4,
-        torch.log(torch.tensor(float(len(marked)), device=scale.device)),
-    ]
     unit = lambda x, n: F.normalize(_chosen(x, n) @ whiten, dim=1)  # noqa: E731
     return SupportRelations(
         scale, mean_of(i.mean for i in images), contrast, directions, spread.clamp_min(1e-8).sqrt(), precision, whiten,
-        unit(core, DEFECT_CELLS), unit(background, BACKGROUND_CELLS), fine, torch.cat([torch.stack(size), torch.stack(check).clamp(-2, 2)]),
+        unit(core, DEFECT_CELLS), unit(background, BACKGROUND_CELLS),
     )  # fmt: skip

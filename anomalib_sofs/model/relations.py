@@ -4,7 +4,7 @@ Features of one object say little about the next one; *relations* carry over: ho
 that separates the support's defect from the support's background. That direction is a linear discriminant in closed
 form, so the whole support set shrinks to a few tensors of fixed size and the query needs matrix products only.
 
-Grid: the image is enlarged twice before the backbone, one cell is 4 native pixels (``CELL``), the fine grid 2.
+Grid: the image is enlarged twice before the backbone, so one cell is 4 native pixels (``CELL``).
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-CELL = 4
-"""Native pixels per cell of the patch grid."""
 BOX = 17
 """Cells across the surround that the local contrast is taken against."""
 
@@ -32,8 +30,6 @@ class SupportRelations(NamedTuple):
     whiten: Tensor  # (C, C) its Cholesky factor
     defect: Tensor  # (32, C) whitened unit defect cells
     background: Tensor  # (64, C) whitened unit background cells
-    fine: Tensor  # (C0,) discriminant on the 2 px grid
-    info: Tensor  # (13,) size of the defect, number of shots, self-check on the support
 
 
 def patch_grid(features: Sequence[Tensor]) -> Tensor:
@@ -57,31 +53,16 @@ def surround(x: Tensor, cells: int = BOX) -> Tensor:
     return F.avg_pool2d(x, (1, cells), 1, (0, half), count_include_pad=False)
 
 
-def local_grey(image: Tensor) -> Tensor:
-    """Return the grey level on the 2 px grid in units of its local spread.
-
-    Args:
-        image: ``(B, 3, H, W)`` in 0..1, H and W even.
-
-    Returns:
-        ``(B, 1, H/2, W/2)``, within -4..4.
-    """
-    grey = F.avg_pool2d(image.mean(1, keepdim=True), 2)
-    mean = surround(grey, 33)
-    spread = (surround(grey * grey, 33) - mean * mean).clamp_min(0).sqrt() + 0.02
-    return ((grey - mean) / spread).clamp(-4, 4)
-
-
 RELATIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "settled", "support_centred", "adapted", "local",
              "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background", "nearer")  # fmt: skip
-"""Names of the relation maps, in order; the info vector and the query's own spread follow as constant maps."""
+"""Names of the relation maps, in order; the log spread of the query along the main direction follows as a constant map."""
 CONTRAST_MAPS = 12
 """The first maps scale with the query's contrast, the others do not."""
-MAPS = len(RELATIONS) + 13 + 1
+MAPS = len(RELATIONS) + 1
 """Channels that ``relate`` returns."""
 
 
-def relate(grid: Tensor, fine: Tensor, support: SupportRelations) -> tuple[Tensor, Tensor]:
+def relate(grid: Tensor, support: SupportRelations) -> Tensor:
     """Compare every cell of the queries with the support set.
 
     The query is centred on its own mean: another light or position moves all cells alike. No data-dependent branch, only
@@ -89,11 +70,10 @@ def relate(grid: Tensor, fine: Tensor, support: SupportRelations) -> tuple[Tenso
 
     Args:
         grid: ``(B, C, h, w)``, see ``patch_grid``.
-        fine: ``(B, C0, 2h, 2w)``.
         support: The encoded support set.
 
     Returns:
-        Relation maps ``(B, MAPS, h, w)`` and the discriminant on the fine grid ``(B, 1, 2h, 2w)``.
+        Relation maps ``(B, MAPS, h, w)``.
     """
     b, c, h, w = grid.shape
     x = grid.flatten(2).transpose(1, 2) * support.scale  # (B, n, C)
@@ -130,7 +110,5 @@ def relate(grid: Tensor, fine: Tensor, support: SupportRelations) -> tuple[Tenso
          bounded(full / support.sigma[3]), bounded(along[..., 2] / support.sigma[2]), bounded(local / support.sigma[5]),
          bounded(full / spread), rarity - 1, defect, background, defect - background], dim=1,
     ).clamp(-4, 4)  # fmt: skip
-    constants = torch.cat([support.info.expand(b, -1), spread.log()], dim=1)[..., None].expand(-1, -1, h * w)
-    sharp = torch.einsum("c,bchw->bhw", support.fine, fine)[:, None]
-    sharp = (sharp - sharp.mean((2, 3), keepdim=True)).clamp(-4, 4)
-    return torch.cat([maps, constants], dim=1).view(b, -1, h, w), sharp
+    constant = spread.log()[:, None].expand(-1, -1, h * w)
+    return torch.cat([maps, constant], dim=1).view(b, -1, h, w)

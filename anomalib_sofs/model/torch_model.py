@@ -52,6 +52,7 @@ class Head(Protocol):
     """What :class:`SofsModel` asks of a head: encode support crops, then map query features to maps."""
 
     multiple: int
+    normal_multiple: int
     fixed_window: bool
 
     def extract(self, backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
@@ -93,9 +94,8 @@ class SofsModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.multiple: int = head.multiple
-        if crop_size < 1 or crop_size % self.multiple:
-            msg = f"crop_size {crop_size} is not a multiple of {self.multiple} pixels, as {backbone.name} needs it."
+        if crop_size < 1 or crop_size % head.multiple:
+            msg = f"crop_size {crop_size} is not a multiple of {head.multiple} pixels, as {backbone.name} needs it."
             raise ValueError(msg)
         self.crop_size = crop_size
         self.crops_per_shot = crops_per_shot
@@ -169,7 +169,7 @@ class SofsModel(nn.Module):
         if whole:
             pair = self.resize_whole(pair)
         windows = [
-            self.pad(pair[..., y : y + self.crop_size, x : x + self.crop_size])
+            self.pad(pair[..., y : y + self.crop_size, x : x + self.crop_size], normal=normal)
             for y, x in defect_windows(pair[0, -1], self.crop_size, self.crops_per_shot)
         ]
         # half of a resized mask pixel counts as defect
@@ -205,12 +205,17 @@ class SofsModel(nn.Module):
         """Normalise an image ``(..., 3, H, W)`` in [0, 1] with ImageNet statistics."""
         return (image.to(self.mean) - self.mean) / self.std
 
-    def pad(self, window: Tensor) -> Tensor:
+    def cell_multiple(self, *, normal: bool) -> int:
+        """Pixels that the sides of a window are a multiple of."""
+        return self.head.normal_multiple if normal else self.head.multiple
+
+    def pad(self, window: Tensor, *, normal: bool) -> Tensor:
         """Continue a window by reflection to the size that :func:`apply_in_windows` would give it."""
         height, width = window.shape[-2:]
         if self.head.fixed_window:
             return continue_to(window, self.crop_size, self.crop_size)
-        return continue_to(window, -(-height // self.multiple) * self.multiple, -(-width // self.multiple) * self.multiple)
+        multiple = self.cell_multiple(normal=normal)
+        return continue_to(window, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
 
     def resize_whole(self, image: Tensor) -> Tensor:
         """Resize so that the longest side is ``crop_size``; smaller images grow only for fixed windows."""
@@ -265,7 +270,8 @@ class SofsModel(nn.Module):
             return self.segment(windows, encodings, normal=support.normal)
 
         query = self.resize_whole(image) if support.whole else image
-        maps = apply_in_windows(query, segment, self.crop_size, self.multiple, fixed=self.head.fixed_window)
+        multiple = self.cell_multiple(normal=support.normal)
+        maps = apply_in_windows(query, segment, self.crop_size, multiple, fixed=self.head.fixed_window)
         if support.whole:
             maps = F.interpolate(maps, size=image.shape[-2:], mode="bilinear", align_corners=False)
         return maps

@@ -74,10 +74,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         msg = f"The weights file {path} does not exist."
         raise FileNotFoundError(msg)
-    if path.suffix == ".safetensors":
-        return load_file(path)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:
         msg = f"{path} could not be read as a checkpoint with weights_only=True ({error}). Save plain tensors only."
         raise ValueError(msg) from error

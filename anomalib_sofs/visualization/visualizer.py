@@ -26,8 +26,8 @@ SIXTEEN_BITS = 65535
 class SofsVisualizer(Visualizer):
     """Pictures at native resolution: support with its mask, query, truth, prediction side by side.
 
-    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes ``predictions/NAME.png`` (the picture),
-    ``NAME_probability.png`` (16 bits: 65535 is 1), ``NAME_mask.png`` (class index, 0 is background) and ``NAME.json``.
+    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes, under ``predictions/`` in a folder named like the
+    image's own, ``NAME.png`` (the picture), ``NAME_probability.png`` (16 bits: 65535 is 1), ``NAME_mask.png`` (class index, 0 is background) and ``NAME.json``.
 
     Args:
         folder: Where to write; ``None`` means the run's folder.
@@ -71,7 +71,7 @@ class SofsVisualizer(Visualizer):
                 classes = np.where(maps.max(axis=0) > THRESHOLD, maps.argmax(axis=0) + 1, 0).astype(np.uint8)
             else:
                 classes = _numpy(batch.pred_mask[row]).astype(np.uint8)
-            stem = root / Path(path).stem
+            stem = root / self._group(batch, row) / Path(path).stem
             panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row, classes)]
             legend = "  ".join(f"{i + 1} {name}" for i, name in enumerate(names)) if len(names) > 1 else ""
             _save(side_by_side(panels, legend), stem.with_name(f"{stem.name}.png"))

@@ -1,0 +1,27 @@
+# make demo    install and run the main job on rendered surfaces
+# make test    install and run every test
+# make lint    ruff and mypy
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: demo test lint clean
+
+$(BIN)/anomalib: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(BIN)/anomalib
+	PYTHON=$(BIN)/python bash examples/demo.sh
+
+test: $(BIN)/anomalib
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/anomalib
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) results datasets .pytest_cache .mypy_cache .ruff_cache .hypothesis

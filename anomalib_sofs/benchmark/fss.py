@@ -1,0 +1,144 @@
+"""Few-shot segmentation by the fixed protocol: every defective image once as query, each method on the same episodes."""
+
+import statistics
+from argparse import Namespace
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from anomalib_sofs.data.datasets import QueryEpisodes
+from anomalib_sofs.data.items import EpisodeItem
+from anomalib_sofs.metrics import EpisodeIoU
+
+from .categories import segmentation_tables
+from .methods import FULL, Method, build_methods
+from .timing import BackboneClock, probe_support, seconds
+from .worst import WorstQueries
+
+THRESHOLD = 0.5  # probability; fixed by the protocol
+
+
+@dataclass
+class Tally:
+    """What one method does on the episodes of one category, seed and shot."""
+
+    iou: EpisodeIoU
+    seconds: list[float] = field(default_factory=list)
+    alarms: defaultdict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, item: EpisodeItem, found: Tensor) -> None:
+        """Count a query and what was found in it ``(H, W)``."""
+        if item.counted:
+            self.iou.update(f"{item.category}/{item.defect_class}", found, item.gt_mask)
+        else:
+            self.alarms[item.defect_class].append(bool(found.any()))
+
+    def result(self) -> dict[str, Any]:
+        """Return IoU per class, ``miou``, ``fb_iou``, ``false_positives`` and the median time of a query."""
+        values = {name: float(value) for name, value in self.iou.compute().items()}
+        iou = {name.rsplit("/", 1)[1]: value for name, value in values.items() if name.startswith("IoU/")}
+        return {
+            "iou": iou,
+            "miou": statistics.fmean(iou.values()),
+            "fb_iou": values["FB-IoU"],
+            "false_positives": self._false_positives(),
+            "seconds_per_image": statistics.median(self.seconds),
+        }
+
+    def _false_positives(self) -> dict[str, Any] | None:
+        """Share of normal images with any region found, by class of the support too; ``None`` without normal images."""
+        if not self.alarms:
+            return None
+        every = [alarm for alarms in self.alarms.values() for alarm in alarms]
+        by_class = {name: statistics.fmean(alarms) for name, alarms in sorted(self.alarms.items())}
+        return {"share": statistics.fmean(every), "images": len(every), "by_support_class": by_class}
+
+
+def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
+    """Run the benchmark.
+
+    Args:
+        arguments: See :func:`~anomalib_sofs.benchmark.arguments.parse`.
+        progress: Where progress is shown.
+
+    Returns:
+        One record per category, shot, seed and method.
+    """
+    tables = segmentation_tables(arguments.root, arguments.categories, max(arguments.shots))
+    with torch.inference_mode():
+        methods = build_methods(arguments.weights)
+        ratios = measure_ratios(methods)
+        records = []
+        for category, table in tables.items():
+            worst = WorstQueries()
+            for shot in arguments.shots:
+                for seed in arguments.seeds:
+                    episodes = QueryEpisodes(table, shot=shot, seed=seed, limit=arguments.limit)
+                    title = f"{category}, {shot} shot, seed {seed}"
+                    # pictures show the first number of shots; others would only repeat the queries
+                    tallies = evaluate(episodes, methods, progress, title, worst if shot == arguments.shots[0] else None)
+                    for method in methods:
+                        where = {"category": category, "method": method.name, "shot": shot, "seed": seed}
+                        measured = tallies[method.name].result() | {"backbone_ratio": ratios[method.name]}
+                        records.append(where | {"queries": _counted(episodes)} | measured)
+            worst.draw(methods[0], pictures_folder(arguments.json) / category)
+    return records
+
+
+def pictures_folder(json_file: Path) -> Path:
+    """Return the folder of the worst queries' pictures, beside the JSON file."""
+    return json_file.with_name(f"{json_file.stem}-worst")
+
+
+def _counted(episodes: QueryEpisodes) -> int:
+    return sum(row.label == defect_class for row, defect_class, _ in episodes.episodes)
+
+
+def measure_ratios(methods: list[Method]) -> dict[str, float]:
+    """Measure each method's query of a 512 x 512 image in units of the bare backbone; support encoding excluded."""
+    clock, ratios = BackboneClock(), {}
+    for method in methods:
+        support = method.encode.model.encode(probe_support())
+        ratios[method.name] = clock.ratio(lambda image, m=method, s=support: m.probability(image[0], s))
+    return ratios
+
+
+def evaluate(
+    episodes: QueryEpisodes,
+    methods: list[Method],
+    progress: Progress,
+    title: str,
+    worst: WorstQueries | None = None,
+) -> dict[str, Tally]:
+    """Run every method on every episode.
+
+    Args:
+        episodes: The episodes.
+        methods: The methods.
+        progress: Where progress is shown.
+        title: What is shown there.
+        worst: Collects the worst queries of the full method.
+
+    Returns:
+        The tally of each method.
+    """
+    tallies = {method.name: Tally(EpisodeIoU(episodes.class_names)) for method in methods}
+    for index in progress.track(range(len(episodes)), description=title):
+        item = episodes[index]
+        for method in methods:
+            support = method.encode(item.support_paths, item.support_mask_paths)
+            maps: list[Tensor] = []
+            run = lambda m=method, s=support, out=maps: out.append(m.probability(item.image, s))  # noqa: E731, B023
+            tallies[method.name].seconds.append(seconds(run))
+            found = maps[0] > THRESHOLD
+            tallies[method.name].add(item, found)
+            if worst is not None and method.name == FULL and item.counted:
+                worst.add(item, found)
+    return tallies
+
+

@@ -1,0 +1,116 @@
+"""The rows of the few-shot segmentation table."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anomalib_sofs.model import Sofs, SofsModel, SupportSet
+from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
+from anomalib_sofs.model.cache import ByteCache
+from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
+from anomalib_sofs.model.relation_head import RelationHead
+from anomalib_sofs.model.torch_model import CropCache
+
+from .arguments import BenchmarkError
+from .baselines import DiscriminantHead, PriorHead
+
+logger = logging.getLogger(__name__)
+
+FULL = "SOFS"
+ABLATED = "SOFS, ablated"
+PRIOR = "target semantic prior"
+CACHE_BYTES = 2**29
+
+
+@dataclass
+class Encoder:
+    """Encodes support sets once, by their files.
+
+    Args:
+        model: The model whose head encodes.
+    """
+
+    model: SofsModel
+    encodings: ByteCache[SupportEncoding] = field(default_factory=lambda: ByteCache(CACHE_BYTES, encoding_bytes))
+    crops: CropCache = field(default_factory=lambda: CropCache(CACHE_BYTES))
+
+    def __call__(self, images: list[str], masks: list[str]) -> SupportEncoding:
+        """Encode support files; masks are ``""`` for normal images."""
+        return self.encodings.get(
+            tuple(images), lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self.crops)
+        )
+
+
+@dataclass
+class Method:
+    """One way to segment.
+
+    Args:
+        name: Its row.
+        model: Maps a query and an encoding to probabilities.
+        encode: Encodes supports; methods that read the same encoding share it.
+    """
+
+    name: str
+    model: SofsModel
+    encode: Encoder
+
+    def probability(self, image: Tensor, support: SupportEncoding) -> Tensor:
+        """Segment an image ``(3, H, W)`` in [0, 1]: probabilities ``(H, W)``."""
+        return self.model.class_maps(self.model.normalise(image)[None], support)[0].amax(dim=0)
+
+
+def _full_model(weights: str) -> SofsModel:
+    """Load SOFS with trained weights; a checkpoint may hold either head.
+
+    Raises:
+        BenchmarkError: If the weights cannot be had or fit neither head.
+    """
+    errors = []
+    heads: tuple[Literal["relation", "paper"], ...] = ("relation",) if weights == "default" else ("relation", "paper")
+    for head in heads:
+        try:
+            model = Sofs(weights=weights, head=head).model.eval()
+            model.backbone.ensure_weights()
+        except FileNotFoundError as error:
+            raise BenchmarkError(error) from error
+        except (ValueError, RuntimeError) as error:
+            errors.append(str(error).splitlines()[0])
+            continue
+        if not bool(model.head_trained):
+            msg = f"No trained head comes with the package for {DEFAULT_BACKBONE}. Pass --weights PATH."
+            raise BenchmarkError(msg)
+        return model
+    raise BenchmarkError(" / ".join(errors))
+
+
+def _untrained(backbone: Backbone, head: torch.nn.Module, like: SofsModel) -> SofsModel:
+    model = SofsModel(backbone, head, like.crop_size, like.crops_per_shot).eval()
+    model.head_trained.fill_(value=True)  # there is nothing to train
+    return model
+
+
+def build_methods(weights: str | Path) -> list[Method]:
+    """Build the rows: the full model, its ablation, and the training-free prior of the paper.
+
+    Args:
+        weights: ``"default"`` or a file.
+
+    Raises:
+        BenchmarkError: If the weights cannot be had.
+    """
+    full = _full_model(str(weights))
+    encoder = Encoder(full)
+    methods = [Method(FULL, full, encoder)]
+    if isinstance(full.head, RelationHead):
+        methods.append(Method(ABLATED, _untrained(full.backbone, DiscriminantHead(full.head), full), encoder))
+    else:
+        logger.warning("The row %r is left out: it switches off the relation head, and %s holds another one.", ABLATED, weights)
+    backbone = Backbone(DEFAULT_BACKBONE)
+    backbone.ensure_weights()
+    prior = _untrained(backbone, PriorHead(), full)
+    return [*methods, Method(PRIOR, prior, Encoder(prior))]

@@ -1,0 +1,58 @@
+"""How long a query takes, in units of the bare default backbone."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
+from anomalib_sofs.model.support import SupportSet
+
+SIDE = 512  # pixels of the square image that the ratio is measured on
+ROUNDS = 9
+DEFECT = slice(240, 264)  # rows and columns of the marked square: 0.2 % of the image, so that it is not resized
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return the time of one call in seconds."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def probe_image() -> Tensor:
+    """Return the image ``(3, SIDE, SIDE)`` in [0, 1] that the ratio is measured on."""
+    return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def probe_support() -> SupportSet:
+    """Return a support set with one small marked defect."""
+    mask = torch.zeros(SIDE, SIDE)
+    mask[DEFECT, DEFECT] = 1
+    return SupportSet([probe_image().flip(-1)], [mask])
+
+
+class BackboneClock:
+    """Compares queries with one pass of the bare default backbone, strides 4 to 32, over the same image."""
+
+    def __init__(self) -> None:
+        self.backbone = Backbone(DEFAULT_BACKBONE, [1, 2, 3, 4], pretrained=False).eval()
+
+    def ratio(self, query: Callable[[Tensor], object]) -> float:
+        """Measure a query in alternation with the backbone.
+
+        Args:
+            query: Does everything from the image ``(1, 3, SIDE, SIDE)`` in [0, 1] to the map.
+
+        Returns:
+            Median time of the query over median time of the backbone.
+        """
+        image = probe_image()[None]
+        with torch.inference_mode():
+            runs = [
+                (seconds(lambda: self.backbone(image)), seconds(lambda: query(image))) for _ in range(ROUNDS + 2)
+            ][2:]
+        bare, whole = (statistics.median(times) for times in zip(*runs, strict=True))
+        return whole / bare

@@ -1,0 +1,94 @@
+"""Helpers for all tests: rendered data, the real `anomalib` script, and the numbers that it prints."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_sofs.data.surface_episodes import render_product
+from anomalib_sofs.data.surfaces import render
+
+REPOSITORY = Path(__file__).parent.parent
+SCRIPTS = Path(sys.executable).parent
+REAL_DATA = Path(os.environ.get("ANOMALIB_SOFS_DATA", REPOSITORY.parent / "shared" / "data"))
+PRODUCTS = ("casting_0", "wood_0")
+
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA.is_dir(),
+    reason=f"no real images at {REAL_DATA}; ANOMALIB_SOFS_DATA names another folder",
+)
+
+
+def run(*command, cwd, env=None, check=True, timeout=300):
+    """Run a command of the virtual environment and return the finished process, its output as text."""
+    program = SCRIPTS / str(command[0])
+    environment = os.environ | {"PYTHONWARNINGS": "ignore", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"} | (env or {})
+    done = subprocess.run(
+        [program if program.exists() else command[0], *map(str, command[1:])],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
+    return done
+
+
+def table(output):
+    """Read the table of results that a test prints: values by name."""
+    return {name: float(value) for name, value in re.findall(r"│\s+(\S+)\s+│\s+(-?[\d.e-]+)\s+│", output)}
+
+
+def pictures_folder(output):
+    """Return the folder that a run says its pictures are in."""
+    return Path(re.search(r"Pictures[^:]*: (\S+)", output).group(1))
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory):
+    """A folder of two rendered products in MVTec AD's layout: few images, several defect classes, 128 px."""
+    root = tmp_path_factory.mktemp("products")
+    for product in PRODUCTS:
+        render_product(root, product, images_per_class=3, size=128)
+    return root
+
+
+@pytest.fixture(scope="session")
+def mixed_sizes(tmp_path_factory):
+    """A category whose images differ in size, not one of them divisible by the stride; JPEG images, PNG masks."""
+    root = tmp_path_factory.mktemp("mixed")
+    sizes = [(101, 155), (140, 97), (64, 200)]
+    for number, size in enumerate(sizes):
+        for split, defect in (("train", None), ("test", None), ("test", "pit"), ("test", "crack")):
+            image, mask = render("casting", defect, style=3, seed=10 * number + len(split), size=size)
+            folder = root / "part" / split / (defect or "good")
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number:03d}.jpg", quality=95)
+            if defect:
+                masks = root / "part" / "ground_truth" / defect
+                masks.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask * np.uint8(255)).save(masks / f"{number:03d}_mask.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def support_folder(tmp_path_factory):
+    """A support folder with one marked crack, and beside it a folder of images to search."""
+    root = tmp_path_factory.mktemp("marked")
+    for folder in ("support/image", "support/mask", "images"):
+        (root / folder).mkdir(parents=True)
+    image, mask = render("casting", "crack", style=3, seed=1, size=(150, 130))
+    Image.fromarray(image).save(root / "support/image/part.png")
+    Image.fromarray(mask * np.uint8(255)).save(root / "support/mask/part_mask.png")
+    for number, size in enumerate([(120, 171), (160, 90)]):
+        image, _ = render("casting", "crack", style=3, seed=2 + number, size=size)
+        Image.fromarray(image).save(root / f"images/{number}.png")
+    return root

@@ -1,0 +1,52 @@
+"""The start-up hook, in wheels and editable installs."""
+
+import subprocess
+import sys
+import zipfile
+
+from .conftest import REPOSITORY, run
+
+LIST = "from anomalib.models import list_models; print('sofs' in list_models())"
+
+
+def python(code, cwd, **env):
+    return run(sys.executable, "-c", code, cwd=cwd, env=env)
+
+
+def test_anomalib_knows_sofs_without_an_import_of_ours(tmp_path):
+    assert python(LIST, tmp_path).stdout.strip().endswith("True")
+
+
+def test_datamodules_are_found_on_anomalib_data_alone(tmp_path):
+    code = "from anomalib.data import SurfaceEpisodes as S; print(S.__module__)"
+    assert python(code, tmp_path).stdout.strip().endswith("anomalib_sofs.data.surface_episodes")
+
+
+def test_switch_turns_it_off_and_import_by_hand_still_works(tmp_path):
+    assert python(LIST, tmp_path, ANOMALIB_SOFS_AUTOLOAD="0").stdout.strip().endswith("False")
+    assert python(f"import anomalib_sofs; {LIST}", tmp_path, ANOMALIB_SOFS_AUTOLOAD="0").stdout.strip().endswith("True")
+
+
+def test_nothing_heavy_is_imported_at_start(tmp_path):
+    code = "import sys; print([m for m in ('torch', 'anomalib', 'anomalib_sofs', 'importlib.metadata', 'inspect') if m in sys.modules])"
+    assert python(code, tmp_path).stdout.strip() == "[]"
+
+
+def test_our_own_failure_leaves_anomalib_working_and_names_the_cause(tmp_path):
+    broken = tmp_path / "anomalib_sofs"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise RuntimeError('the cause')")
+    done = run(sys.executable, "-c", LIST, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "default"})
+    assert done.stdout.strip().endswith("False")
+    assert "anomalib_sofs could not be loaded" in done.stderr
+    assert "the cause" in done.stderr
+
+
+def test_wheel_ships_the_start_up_files_and_the_trained_head(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, REPOSITORY], check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"anomalib_sofs.pth", "anomalib_sofs.start", "anomalib_sofs_autoload.py", "anomalib_sofs/py.typed"} <= names
+    assert "anomalib_sofs/model/pretrained/relation-tf_efficientnet_lite0.safetensors" in names

@@ -1,0 +1,186 @@
+"""Head weights from every source, and what is said where they do not fit."""
+
+import timm
+import pytest
+import torch
+from safetensors.torch import save_file as save_safetensors
+
+from anomalib_sofs import Sofs
+from anomalib_sofs.model import SupportSet
+from anomalib_sofs.model.backbone import Backbone
+from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.weights import PACKAGED, load_into, packaged_weights, published_to_ours, read_state
+
+from .helpers_model import LITE, default_model, marked, paper_model, support, surface
+
+PUBLISHED = [
+    "down_query.0.weight", "down_supp.0.weight", "down_supp_semantic.0.weight",
+    "query_merge_semantic.0.weight", "supp_merge_semantic.0.weight",
+    "query_semantic_transformer.mix_transformer.support_prototype.weight",
+    "query_semantic_transformer.mix_transformer.sa_layers.0.attn.attn.linear_q.weight",
+    "query_semantic_transformer.mix_transformer.sa_layers.1.ffn.layers.4.bias",
+    "query_semantic_transformer.mix_transformer.sa_layers.1.norm2.weight",
+]  # fmt: skip
+OURS = [
+    "reduction.query.0.weight", "reduction.support.0.weight", "reduction.prototype.0.weight",
+    "reduction.merge_query.0.weight", "reduction.merge_support.0.weight",
+    "classifier.weight",
+    "stages.0.attention.query.weight",
+    "stages.1.mlp.4.bias",
+    "stages.1.mlp_norm.weight",
+]  # fmt: skip
+
+
+def test_published_names_are_translated_and_the_backbones_left_out():
+    state = {f"feature_recorrect.{name}": torch.tensor(i) for i, name in enumerate(PUBLISHED)}
+    translated = published_to_ours(state | {"backbone.cls_token": torch.zeros(1), "encoder.x": torch.zeros(1)})
+    assert {name: int(value) for name, value in translated.items()} == {name: i for i, name in enumerate(OURS)}
+    assert set(OURS) <= set(PaperHead([4], 4, 4).state_dict())
+
+
+def test_all_that_does_not_fit_is_listed():
+    head = PaperHead([4], 4, 4)
+    state = head.state_dict()
+    del state["classifier.bias"], state["stages.1.mlp.0.weight"]
+    state["classifier.weight"] = torch.zeros(5, 4, 1, 1)
+    state["extra.weight"] = torch.zeros(1)
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    with pytest.raises(ValueError, match="The weights in some/file do not fit this head") as error:
+        load_into(head, state, "some/file")
+    assert str(error.value).splitlines()[1:] == [
+        "  unknown: extra.weight",
+        "  missing: stages.1.mlp.0.weight",
+        "  missing: classifier.bias",
+        "  shape of classifier.weight: (5, 4, 1, 1) in the file, (4, 4, 1, 1) in the model",
+    ]
+    assert all(torch.equal(value, before[key]) for key, value in head.state_dict().items())
+
+
+def test_our_own_checkpoints_load(tmp_path):
+    model = paper_model()
+    path = tmp_path / "ours.ckpt"
+    torch.save({"state_dict": {f"model.{k}": v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}}, path)
+    assert set(read_state(path)) == set(model.head.state_dict())
+    other = PaperHead(model.backbone.channels, 16, 16)
+    load_into(other, read_state(path), path)
+    assert torch.equal(other.classifier.weight, model.head.classifier.weight)
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_safetensors(PaperHead([16, 24], 256, 256).state_dict(), path)
+    with pytest.raises(ValueError, match="another backbone") as error:
+        Sofs(head="paper", weights=path)
+    assert "shape of reduction.query.0.weight: (256, 40, 1, 1) in the file, (256, 152, 1, 1) in the model" in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"The weights file {tmp_path / 'no.pth'} does not exist\."):
+        read_state(tmp_path / "no.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, suffix, content):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=str(path)):
+        read_state(path)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3}, torch.zeros(2), {"state_dict": {}}])
+def test_a_file_without_weights_is_named(tmp_path, content):
+    path = tmp_path / "bad.pth"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"{path} holds no state dict"):
+        read_state(path)
+
+
+class Surprise:
+    """Code in a checkpoint."""
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    torch.save({"state_dict": {"x": torch.zeros(1)}, "config": Surprise()}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="weights_only=True"):
+        read_state(tmp_path / "code.pth")
+
+
+def test_every_packaged_head_is_found_under_its_name():
+    files = sorted(PACKAGED.glob("*.safetensors"))
+    assert f"relation-{LITE}.safetensors" in [file.name for file in files]
+    for file in files:
+        head, backbone = file.stem.split("-", 1)
+        assert packaged_weights(head, f"{backbone}.some_tag") == file
+    assert packaged_weights("relation", "resnet50") is None
+
+
+def test_segmentation_without_a_trained_head_says_how_to_get_one():
+    model = Sofs(weights=None)
+    with pytest.raises(RuntimeError, match="needs a trained head") as error:
+        model.set_support(support(marked(64, 64, (20, 20, 30, 30))))
+    for help_text in ("anomalib train --model Sofs", "weights=PATH", "default backbone"):
+        assert help_text in str(error.value)
+
+
+def test_anomaly_detection_needs_no_trained_head():
+    model = Sofs(weights=None).eval()
+    image = surface(64, 96)
+    model.set_support(SupportSet([image], [torch.zeros(64, 96)]))
+    result = model.model(model.model.normalise(image)[None])
+    assert result.anomaly_map.shape == (1, 64, 96)
+    assert torch.isfinite(result.anomaly_map).all()
+
+
+def test_default_weights_are_those_of_the_package():
+    expected = default_model().head.state_dict()
+    found = Sofs().model.head.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert bool(Sofs().model.head_trained)
+    assert not bool(Sofs(weights=None).model.head_trained)
+
+
+def test_a_query_without_any_support_says_what_to_pass():
+    with pytest.raises(RuntimeError, match="pass support=FOLDER"):
+        default_model()(torch.zeros(1, 3, 64, 64))
+
+
+def test_backbone_weights_that_cannot_be_downloaded(monkeypatch):
+    create = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            message = "no route to huggingface.co"
+            raise OSError(message)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    backbone = Backbone("resnet10t", [1])
+    with pytest.raises(RuntimeError, match=r"'resnet10t' could not be loaded \(OSError: no route to huggingface.co\)") as error:
+        backbone.ensure_weights()
+    for help_text in (LITE, "weights=CHECKPOINT", "HF_HOME"):
+        assert help_text in str(error.value)
+
+
+def test_the_default_backbone_needs_no_download(monkeypatch):
+    backbone = Backbone(LITE, [1])
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    random = backbone(image)[0]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    backbone.ensure_weights()
+    assert backbone.weights_loaded
+    assert not torch.allclose(backbone(image)[0], random)
+
+
+def test_backbone_weights_in_a_checkpoint_are_not_downloaded(monkeypatch):
+    saved = Backbone(LITE, [1], pretrained=False).state_dict()
+    backbone = Backbone(LITE, [1])
+    assert not backbone.weights_loaded
+    backbone.load_state_dict(saved)
+    monkeypatch.setattr(Backbone, "_build", lambda *_: pytest.fail("loaded again"))
+    backbone.ensure_weights()
+
+
+def test_an_unknown_backbone_is_named():
+    with pytest.raises(ValueError, match=r"Backbone 'resnet51' is not a timm model"):
+        Sofs("resnet51")

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-DATA_CLASSES = frozenset({
-    "MVTecADEpisodes",
-    "VisaEpisodes",
-    "FolderEpisodes",
-    "VisionEpisodes",
-    "DefectSpectrumEpisodes",
-    "SurfaceEpisodes",
-})
+DATA_CLASSES = frozenset(
+    {
+        "MVTecADEpisodes",
+        "VisaEpisodes",
+        "FolderEpisodes",
+        "VisionEpisodes",
+        "DefectSpectrumEpisodes",
+        "SurfaceEpisodes",
+    }
+)
 
 
 def _import_plugin() -> None:

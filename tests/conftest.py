@@ -38,7 +38,9 @@ def run(*command, cwd, env=None, check=True, timeout=300):
         check=False,
     )
     if check and done.returncode:
-        pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
+        pytest.fail(
+            f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+        )
     return done
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
 from anomalib_sofs.model import SofsModel
 from anomalib_sofs.model.downsampling import downsample_mask
@@ -57,7 +57,14 @@ def priors(path: Path) -> Iterator[Comparison]:
         for query, features, share in grouped:
             cells = defect_cells(features, share)
             semantic.append(target_semantic_prior(query, cells))
-            single.append(torch.stack([target_semantic_prior(query, defect_cells(f[None], s[None])) for f, s in zip(features, share, strict=True)]))
+            single.append(
+                torch.stack(
+                    [
+                        target_semantic_prior(query, defect_cells(f[None], s[None]))
+                        for f, s in zip(features, share, strict=True)
+                    ]
+                )
+            )
             abnormal.append(abnormal_prior(query, background_cells(features, share)))
         yield f"semantic{suffix}", torch.stack(semantic), data[f"semantic{suffix}"], False
         yield f"abnormal{suffix}", torch.stack(abnormal), data[f"abnormal{suffix}"], False
@@ -115,11 +122,14 @@ def full_head(path: Path) -> Iterator[Comparison]:
     cells, _ = model.reduction.forward_support(all_supports, prototypes)
     yield "fused_support", cells, data["fused_support"], True
     both = torch.cat([semantic, abnormal], dim=1)
-    rows = [model.reduction.forward_query(torch.cat(queries[b], 1), encodings[b]["prototype"], both[b : b + 1]) for b in range(3)]
+    rows = [
+        model.reduction.forward_query(torch.cat(queries[b], 1), encodings[b]["prototype"], both[b : b + 1])
+        for b in range(3)
+    ]
     yield "fused_query", torch.cat(rows), data["fused_query"], True
     logits = torch.cat([model.compare(q, e)[0] for q, e in zip(queries, encodings, strict=True)])
     yield "logits", logits[:, 0], data["logits"], True
-    training = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False).sigmoid()[:, 0]
+    training = interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False).sigmoid()[:, 0]
     yield "train_label", (training > 0.5).float(), data["train_label"].float(), False
     yield "prob", probabilities(model, queries, supports, masks), data["prob"], False
     target = (downsample_mask(data["target"][:, 0].float(), GRID) > DEFECT_SHARE).float()
@@ -158,7 +168,10 @@ FILES: dict[str, Callable[[Path], Iterator[Comparison]]] = {
 def main(folder: Path) -> None:
     """Print the largest deviations per file."""
     for name, compare in FILES.items():
-        rows = [(relative, deviation(ours.detach(), golden, relative=relative), key) for key, ours, golden, relative in compare(folder / name)]
+        rows = [
+            (relative, deviation(ours.detach(), golden, relative=relative), key)
+            for key, ours, golden, relative in compare(folder / name)
+        ]
         for relative in (False, True):
             found = [(value, key) for kind, value, key in rows if kind == relative]
             if found:

@@ -46,7 +46,9 @@ def surface(height: int, width: int, seed: int = 0) -> Tensor:
     return 0.5 + 0.1 * (noise - 0.5)
 
 
-def marked(height: int, width: int, box: tuple[int, int, int, int], seed: int = 0, value: float = 0.0) -> tuple[Tensor, Tensor]:
+def marked(
+    height: int, width: int, box: tuple[int, int, int, int], seed: int = 0, value: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """A surface with a patch of one value at ``(top, left, bottom, right)``, and its mask."""
     image, mask = surface(height, width, seed), torch.zeros(height, width)
     top, left, bottom, right = box

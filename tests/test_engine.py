@@ -41,7 +41,9 @@ def test_test_and_validate_and_train_after_fit(fitted, tmp_path):
     tested = engine.test(model=model, datamodule=datamodule, ckpt_path=saved(root))[0]
     engine.validate(model=get_model("sofs"), datamodule=datamodule)
     again = Engine(default_root_dir=tmp_path, max_epochs=1, devices=1, accelerator="cpu")
-    trained = again.train(model=get_model("sofs"), datamodule=MVTecAD(root=datamodule.root, category="part", num_workers=0))[0]
+    trained = again.train(
+        model=get_model("sofs"), datamodule=MVTecAD(root=datamodule.root, category="part", num_workers=0)
+    )[0]
     assert trained == pytest.approx(tested, abs=1e-5)
 
 

@@ -15,12 +15,15 @@ pytestmark = pytest.mark.skipif(
     reason=f"no golden values at {golden.FOLDER}; ANOMALIB_SOFS_GOLDEN names another folder",
 )
 
+PRIORS = {"down_mask", "gap", "semantic", "abnormal", "semantic_bilinear", "abnormal_bilinear"}
+LOSSES = ("dice_none", "dice_mean", "total", "total_each", "total_grad")
+STEPS = {"down_mask", "gap", "semantic", "abnormal", "fused_query", "fused_support", "decoded_query", "prototype"}
 EXPECTED = {
-    "priors_1shot.safetensors": {"down_mask", "gap", "semantic", "abnormal", "semantic_bilinear", "abnormal_bilinear"},
-    "priors_4shot.safetensors": {"down_mask", "gap", "semantic", "semantic_per_shot", "abnormal", "semantic_bilinear", "semantic_per_shot_bilinear", "abnormal_bilinear"},
-    "losses.safetensors": {f"{name}_smooth{s}" for s in (100000, 100, 1) for name in ("dice_none", "dice_mean", "total", "total_each", "total_grad")},
-    "head_4shot.safetensors": {"down_mask", "gap", "semantic", "abnormal", "fused_query", "fused_support", "decoded_query", "prototype", "logits", "prob", "target_grid", "train_loss", "train_label"},
-}  # fmt: skip
+    "priors_1shot.safetensors": PRIORS,
+    "priors_4shot.safetensors": PRIORS | {"semantic_per_shot", "semantic_per_shot_bilinear"},
+    "losses.safetensors": {f"{name}_smooth{smooth}" for smooth in (100000, 100, 1) for name in LOSSES},
+    "head_4shot.safetensors": STEPS | {"logits", "prob", "target_grid", "train_loss", "train_label"},
+}
 
 
 @pytest.mark.parametrize("name", golden.FILES)
@@ -34,7 +37,9 @@ def test_every_tensor_of_a_file_is_reproduced(name):
 
 def test_every_parameter_of_the_head_has_its_golden_gradient():
     data = load_file(golden.FOLDER / "head_4shot.safetensors")
-    compared = [key for key, *_ in golden.full_head(golden.FOLDER / "head_4shot.safetensors") if key.startswith("grad.")]
+    compared = [
+        key for key, *_ in golden.full_head(golden.FOLDER / "head_4shot.safetensors") if key.startswith("grad.")
+    ]
     assert len(compared) == len(set(compared)) == sum(key.startswith("grad.") for key in data)
 
 

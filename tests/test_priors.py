@@ -20,7 +20,12 @@ PATCH = 4
 @st.composite
 def episodes(draw) -> tuple[Tensor, Tensor, Tensor]:
     """Query features, support features and pixel masks: empty, full, single pixels and anything between."""
-    h, w, shots, width = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(1, 4)), draw(st.integers(2, 6))
+    h, w, shots, width = (
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(2, 6)),
+    )
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     # a constant added to all features makes every cosine positive or negative: the zeros of step 3 then matter
     shift = draw(st.sampled_from([-3.0, 0.0, 3.0]))
@@ -100,7 +105,9 @@ def test_fusion_over_the_marked_cells_equals_fusion_over_all(episode):
     query, support, masks = episode
     shares = dense_shares(masks)
     cells = support.permute(0, 2, 3, 1)
-    cosine = torch.cosine_similarity(query.flatten(2).transpose(1, 2)[:, None], cells.flatten(0, 2)[None, :, None], dim=-1)
+    cosine = torch.cosine_similarity(
+        query.flatten(2).transpose(1, 2)[:, None], cells.flatten(0, 2)[None, :, None], dim=-1
+    )
     attention = (cosine * shares.flatten()[None, :, None] / 0.1).softmax(dim=-1)  # over the query's cells
     gained = torch.einsum("bsx,s,sc->bcx", attention, shares.flatten(), cells.flatten(0, 2))
     close(fuse(query, cells[shares > 0], shares[shares > 0]), query + gained.view_as(query))
@@ -133,7 +140,7 @@ def test_background_in_chunks_equals_the_background_at_once(monkeypatch):
     cells = background_cells(support, torch.zeros(4, 5, 5))
     at_once = abnormal_prior(query, cells)
     monkeypatch.setattr(priors, "CHUNK", 7)
-    assert torch.equal(abnormal_prior(query, cells), at_once)
+    close(abnormal_prior(query, cells), at_once)
 
 
 @pytest.mark.parametrize("top", range(8, 12))

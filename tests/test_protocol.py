@@ -6,9 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
-import trees
 
 from anomalib_sofs.data import MVTecADEpisodes
+
+from . import trees
 
 CLASSES = {"dent": 6, "scratch": 5}
 

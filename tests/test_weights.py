@@ -1,7 +1,7 @@
 """Head weights from every source, and what is said where they do not fit."""
 
-import timm
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file as save_safetensors
 
@@ -59,7 +59,9 @@ def test_all_that_does_not_fit_is_listed():
 def test_our_own_checkpoints_load(tmp_path):
     model = paper_model()
     path = tmp_path / "ours.ckpt"
-    torch.save({"state_dict": {f"model.{k}": v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}}, path)
+    torch.save(
+        {"state_dict": {f"model.{k}": v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}}, path
+    )
     assert set(read_state(path)) == set(model.head.state_dict())
     other = PaperHead(model.backbone.channels, 16, 16)
     load_into(other, read_state(path), path)
@@ -71,7 +73,9 @@ def test_a_checkpoint_of_another_backbone_is_refused(tmp_path):
     save_safetensors(PaperHead([16, 24], 256, 256).state_dict(), path)
     with pytest.raises(ValueError, match="another backbone") as error:
         Sofs(head="paper", weights=path)
-    assert "shape of reduction.query.0.weight: (256, 40, 1, 1) in the file, (256, 152, 1, 1) in the model" in str(error.value)
+    assert "shape of reduction.query.0.weight: (256, 40, 1, 1) in the file, (256, 152, 1, 1) in the model" in str(
+        error.value
+    )
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -156,7 +160,9 @@ def test_backbone_weights_that_cannot_be_downloaded(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     backbone = Backbone("resnet10t", [1])
-    with pytest.raises(RuntimeError, match=r"'resnet10t' could not be loaded \(OSError: no route to huggingface.co\)") as error:
+    with pytest.raises(
+        RuntimeError, match=r"'resnet10t' could not be loaded \(OSError: no route to huggingface.co\)"
+    ) as error:
         backbone.ensure_weights()
     for help_text in (LITE, "weights=CHECKPOINT", "HF_HOME"):
         assert help_text in str(error.value)

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,7 +44,7 @@ def _peers(text: str) -> list[str]:
     return names
 
 
-def _numbers(least: int) -> "type[list[int]] | object":
+def _numbers(least: int) -> Callable[[str], list[int]]:
     def parse(text: str) -> list[int]:
         try:
             numbers = [int(name) for name in _names(text)]
@@ -74,9 +74,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for task in (fss, fad):
         task.add_argument("--root", type=Path, required=True, help="folder of categories in MVTec AD's layout")
         task.add_argument("--categories", type=_names, required=True, metavar="A,B")
-        task.add_argument("--limit", type=_limit, help="most queries per class (fad: per folder of test), first by name")
-        task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot and pictures land beside it")
-    fss.add_argument("--weights", default="default", metavar="default|PATH", help="trained head (default: the packaged one)")
+        task.add_argument("--limit", type=_limit, help="most queries per class, the first by name")
+        task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
+    fss.add_argument("--weights", default="default", metavar="default|PATH", help="trained head")
     fss.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,5")
     fss.add_argument("--seeds", type=_numbers(0), default=[0, 1, 2], metavar="0,1,2")
     fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")

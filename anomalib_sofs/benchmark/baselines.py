@@ -13,8 +13,8 @@ from anomalib_sofs.model.relations import RELATIONS
 
 DISCRIMINANT_THRESHOLD = 0.5
 """Half way from the support's background, which lies at 0, to its defect, which lies at 1."""
-PRIOR_THRESHOLD = 0.5
-"""Best of 0.02, 0.04, ... on rendered surfaces; no image of any benchmark was looked at."""
+PRIOR_THRESHOLD = 0.68
+"""Best on rendered surfaces, see :mod:`.prior_threshold`; no image of any benchmark was looked at."""
 STEEPNESS = 10.0  # any positive number: the decision at probability 0.5 does not depend on it
 
 
@@ -31,14 +31,13 @@ class DiscriminantHead(nn.Module):
     def __init__(self, head: RelationHead) -> None:
         super().__init__()
         self.head = head
-        self.multiple, self.fixed_window = head.multiple, head.fixed_window
+        self.multiple, self.normal_multiple, self.fixed_window = head.multiple, head.normal_multiple, head.fixed_window
         self.extract, self.compare = head.extract, head.compare
         self.encode_crops = head.encode_crops
 
     @staticmethod
-    def decide(maps: Tensor, fine: Tensor) -> Tensor:
+    def decide(maps: Tensor) -> Tensor:
         """Turn relation maps into logits ``(B, 1, h, w)`` that are positive above the threshold."""
-        del fine
         settled = RELATIONS.index("settled")
         return STEEPNESS * (maps[:, settled : settled + 1] - DISCRIMINANT_THRESHOLD)
 
@@ -47,7 +46,7 @@ class PriorHead(nn.Module):
     """The paper's target semantic prior (step 3) alone: mean over layers, cut at :data:`PRIOR_THRESHOLD`."""
 
     fixed_window = False
-    multiple = 32
+    multiple = normal_multiple = 32
 
     @staticmethod
     def extract(backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:

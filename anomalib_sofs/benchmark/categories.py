@@ -76,8 +76,8 @@ def check_normal_images(root: Path, categories: Sequence[str], shots: int) -> No
         found = len(normals(table, "train"))
         if found < shots:
             msg = (
-                f"{root / category / 'train' / 'good'} has {found} images, but {shots} shots are asked for. Lower --shots, "
-                "or choose a category with normal training images."
+                f"{root / category / 'train' / 'good'} has {found} images, but {shots} shots are asked for. "
+                "Lower --shots, or choose a category with normal training images."
             )
             raise BenchmarkError(msg)
         try:

@@ -1,9 +1,11 @@
-"""Few-shot segmentation by the fixed protocol: every defective image once as query, each method on the same episodes."""
+"""Few-shot segmentation by the fixed protocol: every defective image once as query, the same for all methods."""
 
 import statistics
+import time
 from argparse import Namespace
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from anomalib_sofs.metrics import EpisodeIoU
 
 from .categories import segmentation_tables
 from .methods import FULL, Method, build_methods
-from .timing import BackboneClock, probe_support, seconds
+from .timing import BackboneClock, probe_support
 from .worst import WorstQueries
 
 THRESHOLD = 0.5  # probability; fixed by the protocol
@@ -33,6 +35,7 @@ class Tally:
 
     def add(self, item: EpisodeItem, found: Tensor) -> None:
         """Count a query and what was found in it ``(H, W)``."""
+        assert item.gt_mask is not None  # noqa: S101 - every episode has one
         if item.counted:
             self.iou.update(f"{item.category}/{item.defect_class}", found, item.gt_mask)
         else:
@@ -81,7 +84,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                     episodes = QueryEpisodes(table, shot=shot, seed=seed, limit=arguments.limit)
                     title = f"{category}, {shot} shot, seed {seed}"
                     # pictures show the first number of shots; others would only repeat the queries
-                    tallies = evaluate(episodes, methods, progress, title, worst if shot == arguments.shots[0] else None)
+                    pictured = worst if shot == arguments.shots[0] else None
+                    tallies = evaluate(episodes, methods, progress, title, pictured)
                     for method in methods:
                         where = {"category": category, "method": method.name, "shot": shot, "seed": seed}
                         measured = tallies[method.name].result() | {"backbone_ratio": ratios[method.name]}
@@ -104,7 +108,7 @@ def measure_ratios(methods: list[Method]) -> dict[str, float]:
     clock, ratios = BackboneClock(), {}
     for method in methods:
         support = method.encode.model.encode(probe_support())
-        ratios[method.name] = clock.ratio(lambda image, m=method, s=support: m.probability(image[0], s))
+        ratios[method.name] = clock.ratio(partial(method.probability, support=support))
     return ratios
 
 
@@ -130,15 +134,14 @@ def evaluate(
     tallies = {method.name: Tally(EpisodeIoU(episodes.class_names)) for method in methods}
     for index in progress.track(range(len(episodes)), description=title):
         item = episodes[index]
+        assert item.image is not None  # noqa: S101 - every episode has one
         for method in methods:
             support = method.encode(item.support_paths, item.support_mask_paths)
-            maps: list[Tensor] = []
-            run = lambda m=method, s=support, out=maps: out.append(m.probability(item.image, s))  # noqa: E731, B023
-            tallies[method.name].seconds.append(seconds(run))
-            found = maps[0] > THRESHOLD
+            start = time.perf_counter()
+            probability = method.probability(item.image, support)
+            tallies[method.name].seconds.append(time.perf_counter() - start)
+            found = probability > THRESHOLD
             tallies[method.name].add(item, found)
             if worst is not None and method.name == FULL and item.counted:
                 worst.add(item, found)
     return tallies
-
-

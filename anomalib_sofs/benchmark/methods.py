@@ -60,8 +60,9 @@ class Method:
     encode: Encoder
 
     def probability(self, image: Tensor, support: SupportEncoding) -> Tensor:
-        """Segment an image ``(3, H, W)`` in [0, 1]: probabilities ``(H, W)``."""
-        return self.model.class_maps(self.model.normalise(image)[None], support)[0].amax(dim=0)
+        """Segment an image ``([1,] 3, H, W)`` in [0, 1]: probabilities ``(H, W)``."""
+        image = self.model.normalise(image).reshape(1, *image.shape[-3:])
+        return self.model.class_maps(image, support)[0].amax(dim=0)
 
 
 def _full_model(weights: str) -> SofsModel:
@@ -90,7 +91,7 @@ def _full_model(weights: str) -> SofsModel:
 
 def _untrained(backbone: Backbone, head: torch.nn.Module, like: SofsModel) -> SofsModel:
     model = SofsModel(backbone, head, like.crop_size, like.crops_per_shot).eval()
-    model.head_trained.fill_(value=True)  # there is nothing to train
+    model.get_buffer("head_trained").fill_(value=True)  # there is nothing to train
     return model
 
 
@@ -109,7 +110,9 @@ def build_methods(weights: str | Path) -> list[Method]:
     if isinstance(full.head, RelationHead):
         methods.append(Method(ABLATED, _untrained(full.backbone, DiscriminantHead(full.head), full), encoder))
     else:
-        logger.warning("The row %r is left out: it switches off the relation head, and %s holds another one.", ABLATED, weights)
+        logger.warning(
+            "The row %r is left out: %s does not hold a relation head, which it takes apart.", ABLATED, weights
+        )
     backbone = Backbone(DEFAULT_BACKBONE)
     backbone.ensure_weights()
     prior = _untrained(backbone, PriorHead(), full)

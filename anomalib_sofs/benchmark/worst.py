@@ -34,6 +34,7 @@ class WorstQueries:
 
     def add(self, item: EpisodeItem, found: Tensor) -> None:
         """Consider a query and what was found in it ``(H, W)`` boolean."""
+        assert item.gt_mask is not None  # noqa: S101 - every episode has one
         truth = item.gt_mask.bool()
         union, both = int((found | truth).sum()), int((found & truth).sum())
         query = _Query(
@@ -76,7 +77,8 @@ class WorstQueries:
             ("probability", heat(image, probability)),
             (f"IoU {query.iou:.2f}", outline(image, probability > THRESHOLD, FOUND)),
         ]
-        side_by_side(panels, f"{query.image}  support: {', '.join(Path(path).name for path in query.support)}").save(file)
+        footer = f"{query.image}  support: {', '.join(Path(path).name for path in query.support)}"
+        side_by_side(panels, footer).save(file)
 
 
 def _picture(path: str) -> Picture:

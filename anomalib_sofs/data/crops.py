@@ -82,10 +82,12 @@ class Augment:
     """
 
     def __init__(self) -> None:
-        self.colour = v2.Compose([
-            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.3),
-            v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=0.3),
-        ])
+        self.colour = v2.Compose(
+            [
+                v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.3),
+                v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=0.3),
+            ]
+        )
 
     def __call__(self, image: Tensor, mask: Tensor, generator: random.Random) -> tuple[Tensor, Tensor]:
         """Augment ``(3, H, W)`` and ``(H, W)`` alike."""

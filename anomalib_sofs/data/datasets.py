@@ -192,7 +192,9 @@ def _fixed_episodes(
         train_normals = list(normals(rows, "train").itertuples())
         extra = train_normals[:normal_shot]
 
-        def support(query: Row, label: str, category: str = category, classes: dict = classes, extra: list = extra) -> list[Row]:
+        def support(
+            query: Row, label: str, category: str = category, classes: dict = classes, extra: list = extra
+        ) -> list[Row]:
             others = [row for row in classes[label] if row.image_path != query.image_path]
             chosen = choose_support(
                 others, shot, seed=seed, category=category, defect_class=label, query=query.image_path

@@ -19,8 +19,8 @@ SUFFIXES = tuple(sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUF
 
 
 def accept_all_suffixes() -> None:
-    """Let anomalib's own MVTecAD read JPEG, BMP and TIFF, too: MVTec's layout is used for more than MVTec's PNG files."""
-    mvtecad.IMG_EXTENSIONS = SUFFIXES
+    """Let anomalib's own MVTecAD read JPEG, BMP and TIFF, too: MVTec's layout is used for more than PNG files."""
+    mvtecad.IMG_EXTENSIONS = SUFFIXES  # type: ignore[assignment]
 
 
 class MVTecADEpisodes(EpisodeDataModule):
@@ -72,7 +72,8 @@ def check_pairs(category: Path) -> None:
             if stem not in masks:
                 msg = (
                     f"{file} of class {folder.name!r} has no mask: expected "
-                    f"{category / 'ground_truth' / folder.name / stem}_mask.png. Add it, or move the image to {NORMAL!r}."
+                    f"{category / 'ground_truth' / folder.name / stem}_mask.png. Add it, or move the image to "
+                    f"{NORMAL!r}."
                 )
                 raise ValueError(msg)
         for stem, file in masks.items():

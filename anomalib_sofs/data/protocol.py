@@ -8,7 +8,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def choose_support(others: Sequence[T], shot: int, *, seed: int, category: str, defect_class: str, query: str | Path) -> list[T]:
+def choose_support(
+    others: Sequence[T], shot: int, *, seed: int, category: str, defect_class: str, query: str | Path
+) -> list[T]:
     """Choose the support of a query among the other images of its class.
 
     One shot takes one index by ``randrange``, more shots draw with ``sample``; both depend only on the seed, the

@@ -9,9 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from .aupro import NativeAUPRO
+from .binned_auroc import BinnedAUROC
 from .episode_iou import EpisodeIoU
-
-BINS = 2000  # thresholds of the pixel AUROC in FSS: bounded memory, probabilities need no finer ones
 
 
 class SofsEvaluator(Evaluator):
@@ -27,9 +26,7 @@ class SofsEvaluator(Evaluator):
         self.pixel_f1 = F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False)
         self.pixel_auroc = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
         self.pixel_aupro = NativeAUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
-        self.binned_pixel_auroc = AUROC(
-            fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False, thresholds=BINS
-        )
+        self.binned_pixel_auroc = BinnedAUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
         self.iou = EpisodeIoU([])
         self.episodic = False
 

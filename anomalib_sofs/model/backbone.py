@@ -35,8 +35,22 @@ def _lite0_weights() -> dict[str, Tensor]:
 OFFLINE_WEIGHTS: dict[str, Callable[[], dict[str, Tensor]]] = {DEFAULT_BACKBONE: _lite0_weights}
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that timm does not know.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    if not timm.is_model(name):
+        msg = (
+            f"Backbone {name!r} is not a timm model. timm.list_models() lists them; the default is {DEFAULT_BACKBONE}."
+        )
+        raise ValueError(msg)
+
+
 def is_transformer(name: str) -> bool:
     """Tell whether a timm name is a plain vision transformer (DINOv2, DINOv3, ...)."""
+    check_name(name)
     module = timm.models.model_entrypoint(name.split(".")[0]).__module__
     return module.rsplit(".", 1)[-1] in {"vision_transformer", "eva"}
 
@@ -111,11 +125,11 @@ class Backbone(nn.Module):
         pretrained: ``False`` keeps random weights (tests).
     """
 
-    def __init__(self, name: str = DEFAULT_BACKBONE, layers: Sequence[int] | None = None, *, pretrained: bool = True) -> None:
+    def __init__(
+        self, name: str = DEFAULT_BACKBONE, layers: Sequence[int] | None = None, *, pretrained: bool = True
+    ) -> None:
         super().__init__()
-        if name.split(".")[0] not in timm.list_models():
-            msg = f"Backbone {name!r} is not a timm model. timm.list_models() lists them; the default is {DEFAULT_BACKBONE}."
-            raise ValueError(msg)
+        check_name(name)
         self.name = name
         self.layers = list(layers) if layers is not None else default_layers(name)
         self.net = self._build()

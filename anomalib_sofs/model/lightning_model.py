@@ -110,6 +110,7 @@ class Sofs(AnomalibModule):
             weights = packaged_weights(head, backbone)
         if weights is not None:
             load_into(self.model.head, read_state(weights), weights)
+            self.model.head.norms_frozen = True
             self.model.head_trained.fill_(value=True)
 
     # -- support -------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ class Sofs(AnomalibModule):
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""
         return self._encodings.get(
-            images,
+            (images, masks),  # one image may show defects of several classes
             lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device),
         )
 

@@ -34,12 +34,14 @@ def encode_normal(features: Sequence[Tensor]) -> NormalSpace:
     spaces = []
     for feature in features:
         x = feature.flatten(1).T
-        mean, std = x.mean(0), x.std(0) + 1e-3
+        correction = min(1, len(x) - 1)  # an image of up to 32 pixels is a single coarse cell, which has no spread
+        mean, std = x.mean(0), x.std(0, correction=correction) + 1e-3
         z = (x - mean) / std
         variance, axes = torch.linalg.eigh(z.T @ z / len(z))
         whiten = axes / (variance + SHRINKAGE * variance.mean()).clamp_min(1e-6).sqrt() / len(variance) ** 0.5
         distance = (z @ whiten).norm(dim=1)
-        spaces.append((mean, whiten / std[:, None], distance.mean(), distance.std()))
+        spread = distance.std(correction=correction).clamp_min(1e-4)
+        spaces.append((mean, whiten / std[:, None], distance.mean(), spread))
     return NormalSpace(*(torch.stack(parts) for parts in zip(*spaces, strict=True)))
 
 
@@ -86,7 +88,7 @@ def anomaly_maps(features: Sequence[Tensor], spaces: Sequence[NormalSpace]) -> T
 
 def image_score(part: Tensor) -> Tensor:
     """Return the score ``(B,)`` of coarse maps ``(B, H, W)``: their standard deviation."""
-    return part.flatten(1).std(dim=1)
+    return part.flatten(1).std(dim=1, correction=0)  # 0 for a single pixel
 
 
 def _like(x: Tensor, other: Tensor) -> Tensor:

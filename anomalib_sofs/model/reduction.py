@@ -17,7 +17,9 @@ class Reduction(nn.Module):
         abnormal_prior: Whether the abnormal prior enters the query cells (the paper's ablation switches it off).
     """
 
-    def __init__(self, in_channels: int, layers: int, dim: int, merged_dim: int, *, abnormal_prior: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, layers: int, dim: int, merged_dim: int, *, abnormal_prior: bool = True
+    ) -> None:
         super().__init__()
         self.query = self._reduce(in_channels, dim)
         self.support = self._reduce(in_channels, dim)

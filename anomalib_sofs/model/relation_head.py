@@ -24,16 +24,17 @@ class RelationHead(nn.Module):
 
     Args:
         channels: Channels of the four layers.
+        prior: See :class:`RelationNet`; 0 where a network is trained from scratch, or it learns to cancel the prior.
     """
 
     fixed_window = False
     multiple = 32
     normal_multiple = 16  # less continuation by reflection: it is never quite normal
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], prior: float = 6.0) -> None:
         super().__init__()
         self.channels = channels[SEGMENTATION]
-        self.net = RelationNet()
+        self.net = RelationNet(prior=prior)
         self.norms_frozen = False
 
     def train(self, mode: bool = True) -> "RelationHead":  # noqa: FBT001, FBT002 - torch's own signature

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+DISCRIMINANT = 3
+"""Place of the plain discriminant among the relation maps."""
+MIDDLE = 0.2
+"""Value of the discriminant at which the prior's logit is 0; the support's defect lies at 1, its background at 0."""
+
 
 class _Block(nn.Module):
     """Residual block: depthwise 5x5, then two pointwise convolutions; starts as the identity."""
@@ -30,10 +35,19 @@ class RelationNet(nn.Module):
         maps: Channels of the relation maps.
         widths: Channels per level; each level halves the grid.
         fine_width: Channels of the refinement.
+        prior: Slope of the plain discriminant's own logit, which the network corrects. Without it, a network trained on
+            rendered surfaces marks too little on real ones.
     """
 
-    def __init__(self, maps: int = 18, widths: Sequence[int] = (24, 32, 48, 64), fine_width: int = 8) -> None:
+    def __init__(
+        self,
+        maps: int = 18,
+        widths: Sequence[int] = (24, 32, 48, 64),
+        fine_width: int = 8,
+        prior: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.prior = prior
         pairs = list(zip(widths, widths[1:], strict=False))
         self.stem = nn.Sequential(nn.Conv2d(maps, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
@@ -72,7 +86,9 @@ class RelationNet(nn.Module):
             x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = self.dec[level](skips[level] + x)
         x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.fine(x) + vote[:, None, None, None], vote
+        plain = maps[:, DISCRIMINANT : DISCRIMINANT + 1].clamp(-0.5, 1.2)
+        plain = F.interpolate(plain, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.fine(x) + self.prior * (plain - MIDDLE) + vote[:, None, None, None], vote
 
 
 def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:

@@ -96,7 +96,9 @@ def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: S
         columns.append(w)
         start += width
     columns += [_discriminant(covariance, contrast, 1.0), _discriminant(covariance, contrast, 10.0)]
-    second = mean_of((i.local_background * scale).T @ (i.local_background * scale) / len(i.local_background) for i in images)
+    second = mean_of(
+        (i.local_background * scale).T @ (i.local_background * scale) / len(i.local_background) for i in images
+    )
     local_mean = mean_of(i.local_background.mean(0) for i in images) * scale
     local_contrast = mean_of(weighted(i.local_defect, i.share) for i in marked) * scale - local_mean
     columns.append(_discriminant(second - local_mean[:, None] * local_mean, local_contrast, 1.0))

@@ -100,14 +100,22 @@ class SupportSet:
 
         Raises:
             FileNotFoundError: If the folder, its images or the mask of an image are missing.
-            ValueError: If a file cannot be read or sizes differ.
+            ValueError: If a file cannot be read, sizes differ, or a mask leaves no background.
         """
         root = Path(path)
         if not root.is_dir():
             msg = f"The support folder {root} does not exist. It should hold image/ and mask/."
             raise FileNotFoundError(msg)
         pairs = _mvtec_pairs(root) if (root / "ground_truth").is_dir() else _class_pairs(root)
-        return cls._read(pairs)
+        support = cls._read(pairs)
+        for (_, file, _), mask in zip(pairs, support.masks, strict=True):
+            if bool(mask.all()):
+                msg = (
+                    f"{file} marks the whole image: no background to compare with. Mark the defect only, with 0 for "
+                    "everything else, or use an image that shows more than the defect."
+                )
+                raise ValueError(msg)
+        return support
 
 
 Pair = tuple[Path, Path | None, str]  # image, mask or None for a normal image, class
@@ -134,7 +142,8 @@ def _class_folder_pairs(folder: Path) -> list[Pair]:
 def _mvtec_pairs(root: Path) -> list[Pair]:
     """List MVTec's ``ground_truth/CLASS`` masks with their images in ``test/CLASS`` (or ``CLASS``)."""
     source = root / "test" if (root / "test").is_dir() else root
-    masks = sorted(folder for folder in (root / "ground_truth").iterdir() if folder.is_dir())
+    folders = (folder for folder in (root / "ground_truth").iterdir() if folder.is_dir() and folder.name != NORMAL)
+    masks = sorted(folders)
     pairs = [pair for mask in masks for pair in _folder_pairs(source / mask.name, mask, mask.name)]
     good = source / NORMAL
     return pairs + (_folder_pairs(good, root / "ground_truth" / NORMAL, NORMAL) if good.is_dir() else [])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Protocol
 
 import torch
@@ -14,7 +15,7 @@ from .cache import ByteCache
 from .crops import covers_much, defect_windows
 from .encoding import Encoding, SupportEncoding
 from .support import SupportSet
-from .windows import apply_in_windows, continue_to
+from .windows import apply_in_windows, continue_to, window_side
 
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
 
@@ -159,8 +160,10 @@ class SofsModel(nn.Module):
         cache = cache or CropCache(0)
         crops: list[Crop] = []
         for image, mask, path in zip(support.images, support.masks, support.paths, strict=True):
+            marked = sha256(mask.cpu().numpy().tobytes()).digest()  # one image may show defects of several classes
             crops += cache.get(
-                (path, whole, support.normal), partial(self._crops_of, image, mask, whole=whole, normal=support.normal)
+                (path, marked, whole, support.normal),
+                partial(self._crops_of, image, mask, whole=whole, normal=support.normal),
             )
         return [features for features, _ in crops], [mask for _, mask in crops]
 
@@ -215,7 +218,7 @@ class SofsModel(nn.Module):
         if self.head.fixed_window:
             return continue_to(window, self.crop_size, self.crop_size)
         multiple = self.cell_multiple(normal=normal)
-        return continue_to(window, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
+        return continue_to(window, *(window_side(side, self.crop_size, multiple) for side in (height, width)))
 
     def resize_whole(self, image: Tensor) -> Tensor:
         """Resize so that the longest side is ``crop_size``; smaller images grow only for fixed windows."""

@@ -9,7 +9,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+SMALLEST_SIDE = 64
 OVERLAP = 0.25  # least share of a window that it has in common with its neighbour
+
+
+def window_side(length: int, crop: int, multiple: int) -> int:
+    """Return the side of a window in pixels: the image's, up to a multiple, but at most the crop.
+
+    Never below 64 pixels: a feature map of one cell would be taken for a constant when a graph is exported.
+    """
+    least = -(-min(SMALLEST_SIDE, crop) // multiple)
+    # a multiple of a minimum, not the other way round: this is the form that symbolic shapes simplify
+    return multiple * torch.sym_max(least, torch.sym_min(crop // multiple, (length + multiple - 1) // multiple))
 
 
 class Axis:
@@ -28,8 +39,7 @@ class Axis:
 
     def __init__(self, length: int, crop: int, multiple: int, *, fixed: bool, device: torch.device) -> None:
         self.length = length
-        # a multiple of a minimum, not the other way round: this is the form that symbolic shapes simplify
-        self.size = crop if fixed else multiple * torch.sym_min(crop // multiple, (length + multiple - 1) // multiple)
+        self.size = crop if fixed else window_side(length, crop, multiple)
         step = crop - int(crop * OVERLAP)
         slack = torch.sym_max(length - self.size, 0)
         self.count = (slack + step - 1) // step + 1

@@ -43,7 +43,12 @@ def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str = "") -> Ima
     largest = max(max(picture.shape[:2]) for _, picture in panels)
     factor = max(1, -(-SMALLEST_SIDE // largest))
     images = [
-        (caption, Image.fromarray(picture).resize((picture.shape[1] * factor, picture.shape[0] * factor), Image.Resampling.NEAREST))
+        (
+            caption,
+            Image.fromarray(picture).resize(
+                (picture.shape[1] * factor, picture.shape[0] * factor), Image.Resampling.NEAREST
+            ),
+        )
         for caption, picture in panels
     ]
     width = sum(image.width for _, image in images) + GAP * (len(images) - 1)

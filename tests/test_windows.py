@@ -1,0 +1,132 @@
+"""Windows cover every pixel, overlaps are averaged, and the exported branch does the same as the eager one."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomalib_sofs.model.windows import Axis, apply_in_windows, continue_to, reflect
+
+from .helpers_model import default_model, marked, support
+
+quick = settings(max_examples=25, deadline=None)
+MULTIPLE = 4
+
+sides = st.integers(1, 61)
+crops = st.sampled_from([4, 8, 12, 32])
+fixed = st.booleans()
+
+
+def in_windows(image, segment, crop, *, multiple=MULTIPLE, fixed=False, traced=False):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: traced)
+        return apply_in_windows(image, segment, crop, multiple, fixed=fixed)
+
+
+def position_dependent(windows):
+    """A segmentation whose result depends on the place within the window, with two maps."""
+    height, width = windows.shape[-2:]
+    ramp = torch.arange(height)[:, None] * 0.01 + torch.arange(width) * 0.1
+    return torch.stack([windows.mean(1) + ramp, windows.amax((1, 2, 3))[:, None, None] * ramp], dim=1)
+
+
+@quick
+@given(sides, sides, crops, fixed)
+def test_maps_that_copy_the_image_come_back_unchanged(height, width, crop, fixed):
+    image = torch.rand(2, 3, height, width)
+    for traced in (False, True):
+        result = in_windows(image, lambda w: w[:, :1], crop, fixed=fixed, traced=traced)
+        torch.testing.assert_close(result, image[:, :1], atol=1e-5, rtol=0)
+
+
+@quick
+@given(sides, sides, crops, fixed)
+def test_constant_maps_stay_constant_and_windows_have_legal_sides(height, width, crop, fixed):
+    seen = []
+
+    def constant(windows):
+        seen.append(tuple(windows.shape[-2:]))
+        return torch.full((len(windows), 2, *windows.shape[-2:]), 0.7)
+
+    result = in_windows(torch.zeros(1, 3, height, width), constant, crop, fixed=fixed)
+    assert result.shape == (1, 2, height, width)
+    torch.testing.assert_close(result, torch.full_like(result, 0.7), atol=1e-6, rtol=0)
+    for side in {side for size in seen for side in size}:
+        assert side == crop if fixed else side <= crop and side % MULTIPLE == 0
+
+
+@quick
+@given(sides, sides, crops, fixed)
+def test_the_traced_branch_equals_the_eager_one(height, width, crop, fixed):
+    image = torch.rand(2, 3, height, width)
+    eager = in_windows(image, position_dependent, crop, fixed=fixed)
+    traced = in_windows(image, position_dependent, crop, fixed=fixed, traced=True)
+    torch.testing.assert_close(traced, eager, atol=1e-4, rtol=0)
+
+
+@quick
+@given(st.integers(1, 300), st.sampled_from([8, 16, 64]))
+def test_windows_reach_from_the_first_to_the_last_pixel_and_overlap_by_a_quarter(length, crop):
+    axis = Axis(length, crop, MULTIPLE, fixed=False, device=torch.device("cpu"))
+    starts = axis.pixels[:, 0].tolist()
+    assert starts[0] == 0
+    assert starts[-1] + axis.size >= length
+    assert starts[-1] == max(length - axis.size, 0)
+    assert all(b - a <= crop - crop // 4 for a, b in pairwise(starts))
+
+
+def test_overlaps_hold_the_mean_of_their_windows():
+    values = iter([0.0, 1.0])
+    result = in_windows(torch.zeros(1, 3, 8, 12), lambda w: torch.full_like(w[:, :1], next(values)), 8)
+    expected = torch.tensor([0.0] * 4 + [0.5] * 4 + [1.0] * 4).expand(8, 12)
+    assert torch.equal(result[0, 0], expected)
+
+
+def test_four_windows_meet_in_the_middle():
+    values = iter([0.0, 1.0, 2.0, 5.0])
+    result = in_windows(torch.zeros(1, 3, 12, 12), lambda w: torch.full_like(w[:, :1], next(values)), 8)[0, 0]
+    rows = [result[i, [0, 4, 11]].tolist() for i in (0, 4, 11)]
+    assert rows == [[0.0, 0.5, 1.0], [1.0, 2.0, 3.0], [2.0, 3.5, 5.0]]
+
+
+def test_a_small_image_is_continued_by_reflection():
+    assert reflect(torch.arange(9), 4).tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert reflect(torch.arange(5), 1).tolist() == [0] * 5
+    image = torch.tensor([[1.0, 2.0, 3.0]]).expand(1, 3, 1, 3)
+    assert continue_to(image, 2, 5)[0, 0].tolist() == [[1, 2, 3, 2, 1]] * 2
+
+
+def test_a_large_query_is_cut_into_single_windows():
+    """4096 x 4096 pixels: the segmentation never sees more than one window, so its memory does not grow."""
+    seen = []
+
+    def cheap(windows):
+        seen.append(tuple(windows.shape))
+        return windows[:, :1]
+
+    image = torch.rand(1, 3, 4096, 4096)
+    result = apply_in_windows(image, cheap, 1024, 32)
+    assert result.shape == (1, 1, 4096, 4096)
+    assert set(seen) == {(1, 3, 1024, 1024)}
+    assert len(seen) == 25
+    assert float((result[0, 0] - image[0, 0]).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 150), (128, 128), (129, 131), (200, 64)])
+def test_the_model_answers_at_the_size_of_the_query(size):
+    model = default_model(crop=64)
+    model.support = model.encode(support(marked(150, 170, (60, 60, 66, 68))))
+    result = model(torch.zeros(1, 3, *size))
+    assert result.anomaly_map.shape == (1, *size)
+    assert torch.isfinite(result.anomaly_map).all()
+    assert float(result.pred_score) == float(result.anomaly_map.max())
+    assert 0 <= float(result.anomaly_map.min()) <= float(result.anomaly_map.max()) <= 1
+
+
+def test_a_crop_size_off_the_stride_is_refused():
+    with pytest.raises(
+        ValueError, match="crop_size 100 is not a multiple of 32 pixels, as tf_efficientnet_lite0 needs it"
+    ):
+        default_model(crop=100)

@@ -59,7 +59,7 @@ def read_image(path: str | Path) -> Tensor:
     image = _open(path)
     if image.mode[0] in "IF":
         # Pillow's own conversion to RGB clips everything above 255 to white
-        values = np.asarray(image, dtype=np.float32)
+        values: np.ndarray = np.asarray(image, dtype=np.float32)
         values = values / (SIXTEEN_BITS if image.mode[0] == "I" else 1)
         return torch.from_numpy(values.clip(0, 1)).expand(3, -1, -1).clone()
     values = np.asarray(image.convert("RGB"), dtype=np.float32) / EIGHT_BITS

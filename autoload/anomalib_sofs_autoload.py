@@ -10,8 +10,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
+
+    Step = Callable[[ModuleType], None]
 
 DATA_CLASSES = frozenset(
     {
@@ -58,6 +62,14 @@ def _after_data(module: "ModuleType") -> None:
 AFTER = {"anomalib.models": _after_models, "anomalib.data": _after_data}
 
 
+def _one_then_other(one: "Step", other: "Step") -> "Step":
+    def both(module: "ModuleType") -> None:
+        one(module)
+        other(module)
+
+    return both
+
+
 class _Finder:
     """Meta path finder that finds nothing itself: it adds an afterthought to two modules of anomalib."""
 
@@ -70,13 +82,8 @@ class _Finder:
                 continue
             spec = finder.find_spec(name, path, target)  # type: ignore[arg-type]
             if spec is not None and spec.loader is not None:
-                execute = spec.loader.exec_module
-
-                def exec_module(module: "ModuleType") -> None:
-                    execute(module)
-                    AFTER[name](module)
-
-                spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+                loader: Any = spec.loader
+                loader.exec_module = _one_then_other(loader.exec_module, AFTER[name])
                 return spec
         return None
 
@@ -85,4 +92,4 @@ def install() -> None:
     """Install the import hook once, unless ``ANOMALIB_SOFS_AUTOLOAD=0``."""
     if os.environ.get("ANOMALIB_SOFS_AUTOLOAD") == "0" or any(isinstance(f, _Finder) for f in sys.meta_path):
         return
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())

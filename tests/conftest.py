@@ -46,7 +46,8 @@ def run(*command, cwd, env=None, check=True, timeout=300):
 
 def table(output):
     """Read the table of results that a test prints: values by name."""
-    return {name: float(value) for name, value in re.findall(r"│\s+(\S+)\s+│\s+(-?[\d.e-]+)\s+│", output)}
+    results = output.partition("Test metric")[2]
+    return {name: float(value) for name, value in re.findall(r"│\s+(\S+)\s+│\s+(-?[\d.e-]+)\s+│", results)}
 
 
 def pictures_folder(output):

@@ -67,7 +67,6 @@ class ShelfBackbone(nn.Module):
 
     Args:
         shelf: Features per image, one ``(1, D, h, w)`` per layer.
-        model: Whose normalisation has to be undone.
     """
 
     name = "shelf"

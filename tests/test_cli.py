@@ -131,7 +131,7 @@ def test_predict_writes_maps_masks_and_regions_at_the_image_size(support_folder,
         "anomalib", "predict", "--model", "Sofs", "--model.support", support_folder / "support",
         "--data", support_folder / "images", cwd=tmp_path,
     )  # fmt: skip
-    results = pictures_folder(done.stdout + done.stderr)
+    results = pictures_folder(done.stdout)
     for name, (height, width) in {"0": (120, 171), "1": (160, 90)}.items():
         probability = np.asarray(Image.open(results / "images" / f"{name}_probability.png"))
         mask = np.asarray(Image.open(results / "images" / f"{name}_mask.png"))
@@ -155,7 +155,7 @@ def test_several_classes_get_a_class_map_and_a_legend(tmp_path):
     Image.fromarray(image).save(tmp_path / "query.png")
     done = run("anomalib", "predict", "--model", "Sofs", "--model.support", tmp_path / "support",
                "--data", tmp_path / "query.png", cwd=tmp_path)  # fmt: skip
-    folder = pictures_folder(done.stdout + done.stderr)
+    folder = pictures_folder(done.stdout)
     data = json.loads(next(folder.glob("*/query.json")).read_text())
     assert data["classes"] == ["crack", "pit"]
     assert {region["class"] for region in data["regions"]} <= {"crack", "pit"}
@@ -232,8 +232,8 @@ def test_bad_categories_end_before_training_with_the_remedy(products, tmp_path, 
 
 
 @needs_real_data
-@pytest.mark.parametrize(("base", "novel"), [("steel_strip", "magnetic_tile"), ("magnetic_tile", "steel_strip")])
-def test_both_real_directions_train_and_test(tmp_path, base, novel):
+@pytest.mark.parametrize("novel", ["magnetic_tile", "steel_strip"])
+def test_both_real_directions_train_and_test(tmp_path, novel):
     done = run(
         "anomalib", "train", "--config", REPOSITORY / "configs" / f"{novel}.yaml", "--data.root", REAL_DATA,
         "--data.test_limit", "2", *EPISODES, cwd=tmp_path,

@@ -26,7 +26,7 @@ def fitted(mixed_sizes, tmp_path_factory):
 
 
 def saved(root):
-    return sorted(root.rglob("model.ckpt"))[0]
+    return min(root.rglob("model.ckpt"))
 
 
 def test_sofs_is_listed_and_found_by_every_name():
@@ -58,7 +58,7 @@ def test_predict_from_the_saved_checkpoint(fitted):
 
 @pytest.mark.parametrize("export_type", ["torch", "onnx", "openvino"])
 def test_export_without_input_size_equals_torch(fitted, tmp_path, export_type):
-    _, model, _, root = fitted
+    *_, root = fitted
     engine = Engine(default_root_dir=root, devices=1, accelerator="cpu")
     path = engine.export(
         model=get_model("sofs"), ckpt_path=saved(root), export_type=ExportType(export_type), export_root=tmp_path

@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("lightning.pytorch", "anomalib", "timm", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    record = provenance()  # now: files may change while it runs
     try:
         check_writable(arguments.json)
         with Progress(*shown, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             records = task.run(arguments, progress)
     except BenchmarkError as error:
         fail(error)
-    sys.stdout.write(write(arguments.json, arguments.task, provenance(), vars(arguments), records))
+    sys.stdout.write(write(arguments.json, arguments.task, record, vars(arguments), records))
     return 0
 
 

@@ -7,7 +7,7 @@ from pandas import DataFrame
 
 from anomalib_sofs.data import MVTecADEpisodes
 from anomalib_sofs.data.checks import leave_out_small_classes
-from anomalib_sofs.data.table import check_categories, check_classes, check_masks, combine, normals
+from anomalib_sofs.data.table import check_categories, check_classes, check_masks, combine, defects, normals
 
 from .arguments import BenchmarkError
 
@@ -54,13 +54,13 @@ def segmentation_tables(root: Path, categories: Sequence[str], shots: int) -> di
     for category, samples in read_categories(root, categories).items():
         try:
             table = combine({category: leave_out_small_classes(samples, shots, root / category)})
+            if defects(table).empty:
+                msg = f"{root / category} has no class with {shots + 1} images, as {shots} shots need. Lower --shots."
+                raise BenchmarkError(msg)
             check_classes(table, shots)
             check_masks(table)
         except (ValueError, OSError) as error:
             raise BenchmarkError(error) from error
-        if table.empty:
-            msg = f"{root / category} has no class with {shots + 1} images, as {shots} shots need. Lower --shots."
-            raise BenchmarkError(msg)
         tables[category] = table
     return tables
 

@@ -5,6 +5,7 @@ import statistics
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from anomalib_sofs.images import image_size, read_mask
 from .categories import check_normal_images
 from .peers import SOFS, TITLES, PeerUnavailableError, build, check_shots, go_offline_unless_reachable
 from .scores import auroc, pixel_scores
-from .timing import BackboneClock
+from .timing import BackboneClock, say
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,12 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                     logger.debug("%s failed", title, exc_info=True)
                     measured = {"error": f"failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
                 records.append(where | measured)
+                say(progress, f"{category}, {title}, {shot} shot: {measured.get('error') or _in_short(measured)}")
     return records
+
+
+def _in_short(measured: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {measured[name]:.3f}" for name in ("image_auroc", "aupro") if measured[name] is not None)
 
 
 def measure(

@@ -19,7 +19,7 @@ from anomalib_sofs.metrics import EpisodeIoU
 
 from .categories import segmentation_tables
 from .methods import FULL, Method, build_methods
-from .timing import BackboneClock, probe_support
+from .timing import BackboneClock, probe_support, say
 from .worst import WorstQueries
 
 THRESHOLD = 0.5  # probability; fixed by the protocol
@@ -90,6 +90,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                         where = {"category": category, "method": method.name, "shot": shot, "seed": seed}
                         measured = tallies[method.name].result() | {"backbone_ratio": ratios[method.name]}
                         records.append(where | {"queries": _counted(episodes)} | measured)
+                        say(progress, f"{title}, {method.name}: mIoU {100 * measured['miou']:.1f} %")
             worst.draw(methods[0], pictures_folder(arguments.json) / category)
     return records
 

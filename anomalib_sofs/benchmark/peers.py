@@ -115,5 +115,5 @@ def build(name: str, shot: int, category: str) -> AnomalibModule:
     try:
         return BUILDERS[name](shot, category)
     except Exception as error:
-        msg = f"weights cannot be had ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        msg = f"weights cannot be had ({type(error).__name__}: {' '.join(str(error).split())[:140]})"
         raise PeerUnavailableError(msg) from error

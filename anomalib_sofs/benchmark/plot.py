@@ -40,6 +40,7 @@ def draw(task: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
                 shots = f"{row['shot']} shot"
                 axes.annotate(shots, (time, mean), xytext=(5, 4), textcoords="offset points", fontsize=7)
         axes.set(title=category, xlabel="seconds per image (median)", ylabel=title, xscale="log", ylim=(0, 1))
+        axes.margins(x=0.2)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)

@@ -34,7 +34,8 @@ def main(root: Path) -> None:
     counts: defaultdict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(2, len(THRESHOLDS), dtype=torch.float64))
     with torch.inference_mode():
         for category, table in segmentation_tables(root, PRODUCTS, 1).items():
-            for item in QueryEpisodes(table, normal_queries=False):
+            episodes = QueryEpisodes(table, normal_queries=False)
+            for item in (episodes[index] for index in range(len(episodes))):
                 support = prior.encode(item.support_paths, item.support_mask_paths)
                 assert item.image is not None and item.gt_mask is not None  # noqa: S101, PT018 - episodes have both
                 prior_map = prior.probability(item.image, support).logit() / STEEPNESS + PRIOR_THRESHOLD

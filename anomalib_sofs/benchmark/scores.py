@@ -58,7 +58,7 @@ def pixel_scores(maps: Sequence[Scores], masks: Sequence[NDArray[np.bool_]]) -> 
         return {"pixel_auroc": None, "aupro": None}
     shares, regions = [], 0
     for mask in masks:
-        labels = label(mask, connectivity=2).ravel()  # type: ignore[no-untyped-call]
+        labels = label(mask, connectivity=2).ravel()
         sizes = np.bincount(labels)
         regions += len(sizes) - 1
         shares.append(np.where(labels > 0, 1 / np.maximum(sizes, 1)[labels], 0.0))

@@ -11,6 +11,8 @@ from torchvision.transforms.v2 import functional as TF  # noqa: N812
 from anomalib_sofs.model.crops import covers_much
 from anomalib_sofs.model.windows import continue_to
 
+HALF_A_PIXEL = 0.5
+
 
 def resize_whole(image: Tensor, mask: Tensor, crop: int) -> tuple[Tensor, Tensor]:
     """Resize so that the longest side is ``crop`` and continue by reflection to a square.
@@ -25,11 +27,11 @@ def resize_whole(image: Tensor, mask: Tensor, crop: int) -> tuple[Tensor, Tensor
     """
     height, width = mask.shape
     longest = max(height, width)
-    size = [max(round(side * crop / longest), 1) for side in (height, width)]
-    image = TF.resize(image, size, antialias=True)
-    share = torch.nn.functional.adaptive_avg_pool2d(mask[None, None].float(), size)[0, 0]
+    rows, columns = (max(round(side * crop / longest), 1) for side in (height, width))
+    image = TF.resize(image, [rows, columns], antialias=True)
+    share = torch.nn.functional.adaptive_avg_pool2d(mask[None, None].float(), (rows, columns))[0, 0]
     # half of a pixel, or the most defective one: a one-pixel defect survives any shrinking
-    mask = ((share >= 0.5) | ((share > 0) & (share == share.max()))).to(mask.dtype)
+    mask = ((share >= HALF_A_PIXEL) | ((share > 0) & (share == share.max()))).to(mask.dtype)
     return continue_to(image, crop, crop), continue_to(mask, crop, crop)
 
 
@@ -77,8 +79,8 @@ def crop_around(
 class Augment:
     """Colour jitter (p 0.3), rotation by up to 10 degrees (p 0.5), blur (p 0.3), horizontal flip (p 0.5).
 
-    Randomness comes from a seed per call, so that an episode is the same whatever the number of workers. A rotation that
-    would turn the whole defect out of the crop is left out.
+    Randomness comes from a seed per call, so that an episode is the same whatever the number of workers. A rotation
+    that would turn the whole defect out of the crop is left out.
     """
 
     def __init__(self) -> None:

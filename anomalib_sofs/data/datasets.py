@@ -51,8 +51,11 @@ class TrainEpisodes(Dataset[EpisodeItem]):
         self.crop_size = crop_size
         self.normal_crop_prob = normal_crop_prob
         self.seed = seed
-        self.classes = [list(rows.itertuples()) for _, rows in defects(table).groupby(["category", "label"])]
-        self.normals = {c: list(rows.itertuples()) for c, rows in normals(table).groupby("category")}
+        self.classes: list[list[Row]] = [
+            list(rows.itertuples()) for _, rows in defects(table).groupby(["category", "label"])
+        ]
+        good = normals(table).groupby("category")
+        self.normals: dict[str, list[Row]] = {str(category): list(rows.itertuples()) for category, rows in good}
         self.augment = Augment()
 
     def __len__(self) -> int:
@@ -143,7 +146,9 @@ class QueryEpisodes(AnomalibDataset):
         normal_shot: int = 0,
     ) -> None:
         super().__init__()
-        self.episodes = list(_fixed_episodes(table, shot, seed, limit, normal_queries, normal_shot))
+        self.episodes = list(
+            _fixed_episodes(table, shot, seed, limit, normal_queries=normal_queries, normal_shot=normal_shot)
+        )
         self._samples = DataFrame([row._asdict() for row, _, _ in self.episodes])
         self._samples["label_index"] = (self._samples["label"] != NORMAL).astype(int)
         self._samples.attrs["task"] = "segmentation"
@@ -184,12 +189,16 @@ def _fixed_episodes(
     shot: int,
     seed: int,
     limit: int | None,
-    normal_queries: bool,  # noqa: FBT001
+    *,
+    normal_queries: bool,
     normal_shot: int,
 ) -> Iterator[Episode]:
-    for category, rows in table.groupby("category"):
-        classes = {label: list(part.itertuples()) for label, part in defects(rows).groupby("label")}
-        train_normals = list(normals(rows, "train").itertuples())
+    for key, rows in table.groupby("category"):
+        category = str(key)
+        classes: dict[str, list[Row]] = {
+            str(label): list(part.itertuples()) for label, part in defects(rows).groupby("label")
+        }
+        train_normals: list[Row] = list(normals(rows, "train").itertuples())
         extra = train_normals[:normal_shot]
 
         def support(

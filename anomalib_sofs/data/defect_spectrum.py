@@ -51,7 +51,7 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
         self,
         root: Path | str = "./datasets/Defect_Spectrum",
         cache_dir: Path | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
         self.cache = MaskCache(self.root, cache_dir)

@@ -63,7 +63,7 @@ class FolderEpisodes(EpisodeDataModule):
         self,
         root: Path | str = "./datasets/own",
         cache_dir: Path | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
         self.cache = MaskCache(self.root, cache_dir)

@@ -76,11 +76,11 @@ def collate_episodes(items: Sequence[EpisodeItem]) -> EpisodeBatch:
     Raises:
         ValueError: If the images differ in size.
     """
-    sizes = sorted({tuple(item.image.shape[-2:]) for item in items})
+    sizes = sorted({tuple(item.image.shape[-2:]) for item in items if item.image is not None})
     if len(sizes) > 1:
         msg = (
-            f"A batch of images with different sizes ({', '.join(f'{w} x {h}' for h, w in sizes)} pixels) would have to be "
-            "resized, and small defects would be lost. Use eval_batch_size=1."
+            f"A batch of images with different sizes ({', '.join(f'{w} x {h}' for h, w in sizes)} pixels) would have "
+            "to be resized, and small defects would be lost. Use eval_batch_size=1."
         )
         raise ValueError(msg)
     fields: dict[str, Any] = {}

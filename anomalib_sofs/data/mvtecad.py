@@ -33,7 +33,7 @@ class MVTecADEpisodes(EpisodeDataModule):
 
     FOLDS: ClassVar[folds.Folds] = folds.MVTEC_AD
 
-    def __init__(self, root: Path | str = "./datasets/MVTecAD", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, root: Path | str = "./datasets/MVTecAD", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
 
     def prepare_data(self) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,13 +23,14 @@ class SurfaceEpisodes(MVTecADEpisodes):
     """Rendered industrial surfaces, each with several defect classes; most defects cover 0.01 % to 0.5 %.
 
     The images are rendered once into ``root``, in MVTec AD's layout (so the stock ``MVTecAD`` reads them, too): one
-    folder per surface and style, ``test/CLASS``, ``ground_truth/CLASS``, ``train/good``, ``test/good``. They depend on the
-    arguments alone.
+    folder per surface and style, ``test/CLASS``, ``ground_truth/CLASS``, ``train/good``, ``test/good``. They depend on
+    the arguments alone.
 
     Args:
         root: Cache folder.
         base_categories: Surfaces to train on; ``None`` takes all others.
-        novel_categories: Surfaces to test on, never trained on; ``None`` takes a metal, a fabric, a ceramic and a plastic.
+        novel_categories: Surfaces to test on, never trained on; ``None`` takes a metal, a fabric, a ceramic and a
+            plastic.
         styles: Products (colours, textures, optics, defect families) per surface.
         images_per_class: Images of each defect class per product.
         image_size: Side of the square images in pixels.
@@ -46,7 +48,7 @@ class SurfaceEpisodes(MVTecADEpisodes):
         styles: int = 1,
         images_per_class: int = 4,
         image_size: int = 256,
-        **kwargs,  # noqa: ANN003
+        **kwargs: Any,
     ) -> None:
         novel = list(novel_categories if novel_categories is not None else NOVEL)
         base = list(base_categories if base_categories is not None else [s for s in SURFACES if s not in novel])

@@ -89,10 +89,10 @@ def check_classes(table: DataFrame, shot: int) -> None:
                 "a stock datamodule for few-shot anomaly detection."
             )
             raise ValueError(msg)
-    for (category, label), rows in defects(table).groupby(["category", "label"]):
+    for (name, label), rows in defects(table).groupby(["category", "label"]):
         if len(rows) < shot + 1:
             msg = (
-                f"Class {label!r} of {category!r} has {len(rows)} images; {shot} shots need at least {shot + 1}, one "
+                f"Class {label!r} of {name!r} has {len(rows)} images; {shot} shots need at least {shot + 1}, one "
                 "being the query. Lower shot, add images, or leave out the class."
             )
             raise ValueError(msg)

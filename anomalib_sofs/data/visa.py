@@ -36,7 +36,7 @@ class VisaEpisodes(EpisodeDataModule):
 
     FOLDS: ClassVar[folds.Folds] = folds.VISA
 
-    def __init__(self, root: Path | str = "./datasets/visa", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, root: Path | str = "./datasets/visa", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
 
     def prepare_data(self) -> None:

@@ -36,7 +36,7 @@ class VisionEpisodes(EpisodeDataModule):
         self,
         root: Path | str = "./datasets/VISION",
         cache_dir: Path | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
         self.cache = MaskCache(self.root, cache_dir)

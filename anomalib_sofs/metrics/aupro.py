@@ -1,5 +1,7 @@
 """AUPRO over images of different sizes."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ class NativeAUPRO(AUPRO):
     Regions are labelled per image when it arrives; what is kept are flat pixels, so that sizes may differ.
     """
 
-    def update(self, *args: Tensor, **kwargs: Tensor) -> None:
+    def update(self, *args: Any, **kwargs: Any) -> None:
         """Label the regions of each image and add its pixels; see :class:`anomalib.metrics.AUPRO`."""
         before = len(self.preds)
         super().update(*args, **kwargs)

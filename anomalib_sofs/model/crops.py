@@ -14,9 +14,9 @@ def covers_much(mask: Tensor) -> bool:
 def defect_windows(mask: Tensor, crop: int, count: int) -> list[tuple[int, int]]:
     """Place up to ``count`` windows over the defect, deterministically.
 
-    Each window is centred on the uncovered defect pixel nearest to the middle of all uncovered ones. It stops once every
-    defect pixel is covered: identical crops would add weight but no information. A mask without defect gets windows
-    spread along the image's diagonal.
+    Each window is centred on the uncovered defect pixel nearest to the middle of all uncovered ones. It stops once
+    every defect pixel is covered: identical crops would add weight but no information. A mask without defect gets
+    windows spread along the image's diagonal.
 
     Args:
         mask: ``(H, W)``.

@@ -62,7 +62,7 @@ class SupportEncoding(nn.Module):
         self.normal = state["normal"]
         self.whole = state["whole"]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over classes and tensors of any number and shape from a checkpoint."""
         names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
         self.register_buffer("preview", state_dict.get(f"{prefix}preview"))

@@ -2,13 +2,14 @@
 
 from typing import Any, Literal
 
-from torch import nn
-
 from .backbone import Backbone, default_layers, is_transformer
 from .paper_head import PaperHead
 from .relation_head import RelationHead
 
 HeadName = Literal["relation", "paper"]
+Head = PaperHead | RelationHead
+"""What both offer to the model: ``extract`` reads features, ``encode_crops`` or ``encode_normal`` encodes the support,
+``compare`` and ``decide`` find defects, ``anomaly`` and ``score`` whatever is off, ``loss`` trains."""
 RELATION_STRIDES = [4, 8, 16, 32]
 
 
@@ -31,7 +32,7 @@ def default_crop(head: HeadName, backbone: Backbone) -> int:
     return backbone.stride * 37 if head == "paper" and is_transformer(backbone.name) else 512
 
 
-def build_head(name: HeadName, backbone: Backbone, **options: Any) -> nn.Module:  # noqa: ANN401
+def build_head(name: HeadName, backbone: Backbone, **options: Any) -> Head:
     """Build a head for a backbone.
 
     Args:

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
+from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import is_deep, read_image
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
@@ -23,6 +23,7 @@ from .cache import ByteCache
 from .encoding import SupportEncoding, encoding_bytes
 from .heads import HeadName, build_head, default_crop, head_layers
 from .post_processor import SofsPostProcessor
+from .relation_head import RelationHead
 from .support import SupportSet
 from .torch_model import CropCache, SofsModel
 from .weights import load_into, packaged_weights, read_state
@@ -78,6 +79,7 @@ class Sofs(AnomalibModule):
         support_seed: int = 0,
         lr: float = 1e-4,
         epochs: int = 1,
+        *,
         pre_processor: nn.Module | bool = True,
         post_processor: nn.Module | bool = True,
         evaluator: SofsEvaluator | bool = True,
@@ -110,7 +112,8 @@ class Sofs(AnomalibModule):
             weights = packaged_weights(head, backbone)
         if weights is not None:
             load_into(self.model.head, read_state(weights), weights)
-            self.model.head.norms_frozen = True
+            if isinstance(self.model.head, RelationHead):
+                self.model.head.norms_frozen = True
             self.model.head_trained.fill_(value=True)
 
     # -- support -------------------------------------------------------------------------------------------------
@@ -122,10 +125,10 @@ class Sofs(AnomalibModule):
     def _keep(self, encoding: SupportEncoding) -> None:
         self.model.support = encoding.to(self.device)
         if self.post_processor is not None:
-            self.post_processor.use_probabilities(not encoding.normal)
+            self.post_processor.use_probabilities(probabilities=not encoding.normal)
 
     def prepare_support(self) -> None:
-        """Make sure that there is a support encoding: from the folder, the checkpoint, or the normal training images."""
+        """Make sure that there is a support encoding: from folder, checkpoint or the normal training images."""
         if self.support_folder is not None:
             self.set_support(SupportSet.from_folder(self.support_folder))
             self.support_folder = None
@@ -202,7 +205,7 @@ class Sofs(AnomalibModule):
         """Make sure that there is a support set."""
         self.prepare_support()
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_before_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
         """Read images of more than 8 bits again: anomalib's own reader turns them white."""
         del dataloader_idx
         if self.trainer.training or self._episodic or not batch.image_path:
@@ -213,7 +216,7 @@ class Sofs(AnomalibModule):
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor | None:
         """Learn from a batch of episodes; few-shot anomaly detection learns nothing."""
         del batch_idx
         if getattr(batch, "support_image", None) is None:
@@ -223,22 +226,22 @@ class Sofs(AnomalibModule):
         self.log("train_loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=len(batch.image))
         return loss
 
-    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+    def validation_step(self, batch: AnyBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Segment a batch."""
         del args, kwargs
         return self._segment(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401
+    def test_step(self, batch: AnyBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Segment a batch."""
         del batch_idx, args, kwargs
         return self._segment(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
+    def predict_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Segment a batch."""
         del batch_idx, dataloader_idx
         return self._segment(batch)
 
-    def _segment(self, batch: Batch) -> Batch:
+    def _segment(self, batch: AnyBatch) -> AnyBatch:
         if not bool(torch.isfinite(batch.image).all()):
             msg = f"{batch.image_path} holds values that are not numbers (NaN or infinity)."
             raise ValueError(msg)
@@ -308,21 +311,27 @@ class Sofs(AnomalibModule):
         return SofsEvaluator()
 
     @classmethod
-    def configure_visualizer(cls) -> SofsVisualizer:
+    def configure_visualizer(cls) -> SofsVisualizer:  # type: ignore[override]  # any Visualizer will do
         """Return the visualizer that shows support, query, truth and prediction at native resolution."""
         return SofsVisualizer()
 
     # -- export --------------------------------------------------------------------------------------------------
 
-    def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export as anomalib does, after encoding the support folder."""
         self._prepare_export()
-        return super().to_torch(*args, **kwargs)
+        return super().to_torch(export_root, model_file_name)
 
-    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401
+    def to_onnx(  # type: ignore[override]  # anomalib's signature, not Lightning's
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
         """Export as anomalib does, after encoding the support folder."""
         self._prepare_export()
-        return super().to_onnx(*args, **kwargs)
+        return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
 
     def _prepare_export(self) -> None:
         if self.support_folder is not None or len(self.model.support) == 0:

@@ -1,8 +1,8 @@
 """Few-shot anomaly detection: how far a cell leaves the space of each normal support image.
 
-Per layer and support image one Gaussian with a strongly shrunk covariance: directions the normal image does not use count
-most, as in a subspace residual, but without a rank to choose. A cell is as odd as its best matching support image finds it:
-pooling the images instead would make their differences look normal.
+Per layer and support image one Gaussian with a strongly shrunk covariance: directions the normal image does not use
+count most, as in a subspace residual, but without a rank to choose. A cell is as odd as its best matching support image
+finds it: pooling the images instead would make their differences look normal.
 """
 
 from collections.abc import Sequence

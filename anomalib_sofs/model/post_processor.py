@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from anomalib.data import Batch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
+
+from anomalib_sofs.batches import AnyBatch
 
 
 class SofsPostProcessor(PostProcessor):
@@ -14,7 +15,7 @@ class SofsPostProcessor(PostProcessor):
     from validation data. In few-shot anomaly detection (FAD) everything is anomalib's.
     """
 
-    def use_probabilities(self, probabilities: bool) -> None:  # noqa: FBT001
+    def use_probabilities(self, *, probabilities: bool) -> None:
         """Choose between FSS (``True``) and FAD."""
         self.enable_normalization = not probabilities
 
@@ -22,9 +23,9 @@ class SofsPostProcessor(PostProcessor):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Batch,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        outputs: AnyBatch,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         """Learn threshold and range from distances; there is nothing to learn from probabilities."""
         if self.enable_normalization:

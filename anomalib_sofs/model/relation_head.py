@@ -63,7 +63,7 @@ class RelationHead(nn.Module):
     @staticmethod
     def encode_normal(crops: list[list[Tensor]]) -> Encoding:
         """Encode normal support crops: one space per layer."""
-        encoding = {}
+        encoding: Encoding = {}
         for i, layer in enumerate(zip(*crops, strict=True)):
             space = encode_normal([features[0] for features in layer])
             encoding |= {f"{name}_{i}": value for name, value in space._asdict().items()}
@@ -86,7 +86,11 @@ class RelationHead(nn.Module):
         return [relate(features[0], SupportRelations(**encoding))]
 
     def decide(self, maps: Tensor) -> Tensor:
-        """Judge relation maps: the logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``."""
+        """Judge relation maps ``(B, 18, h, w)``.
+
+        Returns:
+            The logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``.
+        """
         logits, vote = self.net(maps)
         return torch.cat([logits, vote[:, None, None, None].expand_as(logits)], dim=1)
 

@@ -1,6 +1,7 @@
-"""The only trained part: relation maps in, defect logits out. It sees no features, so it carries over to other objects."""
+"""The only trained part: relation maps in, defect logits out. It sees no features, so it suits other objects, too."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ DISCRIMINANT = 3
 """Place of the plain discriminant among the relation maps."""
 MIDDLE = 0.2
 """Value of the discriminant at which the prior's logit is 0; the support's defect lies at 1, its background at 0."""
+LEAST_AREA = 0.5
+"""Cells of defect from which a crop counts as defective."""
 
 
 class _Block(nn.Module):
@@ -21,10 +24,11 @@ class _Block(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         self.a = nn.Conv2d(channels, 2 * channels, 1)
         self.b = nn.Conv2d(2 * channels, channels, 1)
-        nn.init.zeros_(self.b.weight)
-        nn.init.zeros_(self.b.bias)
+        for parameter in self.b.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add the block's correction to ``(B, channels, h, w)``."""
         return x + self.b(F.relu(self.a(self.bn(self.dw(x)))))
 
 
@@ -48,7 +52,7 @@ class RelationNet(nn.Module):
     ) -> None:
         super().__init__()
         self.prior = prior
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.stem = nn.Sequential(nn.Conv2d(maps, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
@@ -61,7 +65,7 @@ class RelationNet(nn.Module):
             nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(fine_width, 1, 1),
         )  # fmt: skip
-        nn.init.constant_(self.fine[-1].bias, -2.0)  # most pixels are good
+        nn.init.constant_(self.fine.get_parameter("4.bias"), -2.0)  # most pixels are good
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Turn relations into logits.
@@ -102,7 +106,7 @@ def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2, 3))
     p, area = logits.sigmoid(), target.sum((1, 2, 3))
     dice = 1 - (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + area + 1)
-    present = (area > 0.5).float()
+    present = (area > LEAST_AREA).float()
     # On a good part only the few highest logits matter: any region found is a false alarm.
     highest = F.softplus(logits.flatten(1).topk(max(4, logits[0].numel() // 1000), 1)[0]).mean(1)
     local = 2 * entropy + 1.5 * dice * present + highest * (1 - present)

@@ -1,6 +1,6 @@
 """The support half of the relations: what separates the marked defect from its background, in closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,6 +34,18 @@ def _chosen(x: Tensor, count: int) -> Tensor:
     return x[order[torch.arange(count, device=x.device) % len(x)]]
 
 
+def _exemplars(x: Tensor, count: int, whiten: Tensor) -> Tensor:
+    return F.normalize(_chosen(x, count) @ whiten, dim=1)
+
+
+def _mean_of(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).mean(0)
+
+
+def _weighted_mean(x: Tensor, weights: Tensor) -> Tensor:
+    return (x * weights[:, None]).sum(0) / weights.sum()
+
+
 class _Cells(NamedTuple):
     """Cells of one support image, centred on its own background."""
 
@@ -65,13 +77,13 @@ def _cells(grid: Tensor, mask: Tensor) -> _Cells:
 def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: Sequence[int]) -> SupportRelations:
     """Reduce annotated images to what a query is compared with.
 
-    Covariance and contrast are taken within each image, against its own background, and averaged, each image counting the
-    same: what differs between support images (light, position) must not look like a defect.
+    Covariance and contrast are taken within each image, against its own background, and averaged, each image counting
+    the same: what differs between support images (light, position) must not look like a defect.
 
     Args:
         grids: Per support image ``(C, h, w)``, see ``patch_grid``; sizes may differ.
-        masks: Per support image the mask share of each cell ``(h, w)``, 0..1; all 0 for a normal image, which adds to the
-            background and never dilutes the contrast.
+        masks: Per support image the mask share of each cell ``(h, w)``, 0..1; all 0 for a normal image, which adds to
+            the background and never dilutes the contrast.
         channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
 
     Raises:
@@ -82,11 +94,9 @@ def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: S
     if not marked:
         msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
         raise ValueError(msg)
-    mean_of = lambda tensors: torch.stack(list(tensors)).mean(0)  # noqa: E731
-    weighted = lambda x, w: (x * w[:, None]).sum(0) / w.sum()  # noqa: E731
-    scale = 1 / (mean_of((i.background**2).mean(0) for i in images).sqrt() + 1e-3)
-    covariance = mean_of((i.background * scale).T @ (i.background * scale) / len(i.background) for i in images)
-    contrast = mean_of(weighted(i.defect, i.share) for i in marked) * scale
+    scale = 1 / (_mean_of((i.background**2).mean(0) for i in images).sqrt() + 1e-3)
+    covariance = _mean_of((i.background * scale).T @ (i.background * scale) / len(i.background) for i in images)
+    contrast = _mean_of(_weighted_mean(i.defect, i.share) for i in marked) * scale
 
     columns, start = [], 0
     for width in channels:
@@ -96,11 +106,11 @@ def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: S
         columns.append(w)
         start += width
     columns += [_discriminant(covariance, contrast, 1.0), _discriminant(covariance, contrast, 10.0)]
-    second = mean_of(
+    second = _mean_of(
         (i.local_background * scale).T @ (i.local_background * scale) / len(i.local_background) for i in images
     )
-    local_mean = mean_of(i.local_background.mean(0) for i in images) * scale
-    local_contrast = mean_of(weighted(i.local_defect, i.share) for i in marked) * scale - local_mean
+    local_mean = _mean_of(i.local_background.mean(0) for i in images) * scale
+    local_contrast = _mean_of(_weighted_mean(i.local_defect, i.share) for i in marked) * scale - local_mean
     columns.append(_discriminant(second - local_mean[:, None] * local_mean, local_contrast, 1.0))
     directions = torch.stack(columns, 1)
     spread = torch.cat([torch.einsum("ck,cd,dk->k", directions[:, :-1], covariance, directions[:, :-1]),
@@ -110,8 +120,7 @@ def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: S
     whiten = torch.linalg.cholesky(precision)
     background = torch.cat([i.background for i in images]) * scale
     core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in marked]) * scale
-    unit = lambda x, n: F.normalize(_chosen(x, n) @ whiten, dim=1)  # noqa: E731
     return SupportRelations(
-        scale, mean_of(i.mean for i in images), contrast, directions, spread.clamp_min(1e-8).sqrt(), precision, whiten,
-        unit(core, DEFECT_CELLS), unit(background, BACKGROUND_CELLS),
+        scale, _mean_of(i.mean for i in images), contrast, directions, spread.clamp_min(1e-8).sqrt(), precision, whiten,
+        _exemplars(core, DEFECT_CELLS, whiten), _exemplars(background, BACKGROUND_CELLS, whiten),
     )  # fmt: skip

@@ -54,19 +54,24 @@ def surround(x: Tensor, cells: int = BOX) -> Tensor:
 
 
 RELATIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "settled", "support_centred", "adapted", "local",
-             "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background", "nearer")  # fmt: skip
-"""Names of the relation maps, in order; the log spread of the query along the main direction follows as a constant map."""
+             "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background",
+             "nearer")  # fmt: skip
+"""Names of the relation maps in order; the log spread of the query along the main direction follows, a constant map."""
 CONTRAST_MAPS = 12
 """The first maps scale with the query's contrast, the others do not."""
 MAPS = len(RELATIONS) + 1
 """Channels that ``relate`` returns."""
 
 
+def _bounded(x: Tensor) -> Tensor:
+    return 2 * torch.tanh(x / 6)
+
+
 def relate(grid: Tensor, support: SupportRelations) -> Tensor:
     """Compare every cell of the queries with the support set.
 
-    The query is centred on its own mean: another light or position moves all cells alike. No data-dependent branch, only
-    products, means and maxima, so that it exports.
+    The query is centred on its own mean: another light or position moves all cells alike. No data-dependent branch,
+    only products, means and maxima, so that it exports.
 
     Args:
         grid: ``(B, C, h, w)``, see ``patch_grid``.
@@ -104,11 +109,11 @@ def relate(grid: Tensor, support: SupportRelations) -> Tensor:
     defect = (white @ support.defect.T).amax(2)
     background = (white @ support.background.T).amax(2)
     spread = full.std(1, keepdim=True).clamp_min(1e-3)
-    bounded = lambda v: 2 * torch.tanh(v / 6)  # noqa: E731
     maps = torch.stack(
         [along[..., 0], along[..., 1], along[..., 2], full, along[..., 4], settled, support_centred, adapted, local,
-         bounded(full / support.sigma[3]), bounded(along[..., 2] / support.sigma[2]), bounded(local / support.sigma[5]),
-         bounded(full / spread), rarity - 1, defect, background, defect - background], dim=1,
+         _bounded(full / support.sigma[3]), _bounded(along[..., 2] / support.sigma[2]),
+         _bounded(local / support.sigma[5]), _bounded(full / spread), rarity - 1, defect, background,
+         defect - background], dim=1,
     ).clamp(-4, 4)  # fmt: skip
     constant = spread.log()[:, None].expand(-1, -1, h * w)
     return torch.cat([maps, constant], dim=1).view(b, -1, h, w)

@@ -134,7 +134,10 @@ def _class_pairs(root: Path) -> list[Pair]:
 def _class_folder_pairs(folder: Path) -> list[Pair]:
     images = folder / "image" if (folder / "image").is_dir() else folder
     if folder.name != NORMAL and not (folder / "mask").is_dir():
-        msg = f"The class folder {folder} has no mask/ folder. Add the masks, or name the folder {NORMAL!r} if its parts are."
+        msg = (
+            f"The class folder {folder} has no mask/ folder. Add the masks, or name the folder {NORMAL!r} if its parts "
+            "are."
+        )
         raise FileNotFoundError(msg)
     return _folder_pairs(images, folder / "mask", folder.name)
 

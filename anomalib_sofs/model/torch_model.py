@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Protocol
+from typing import cast
 
 import torch
 from anomalib.data import InferenceBatch
@@ -14,8 +14,9 @@ from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
 from .cache import ByteCache
 from .crops import covers_much, defect_windows
 from .encoding import Encoding, SupportEncoding
+from .heads import Head
 from .support import SupportSet
-from .windows import apply_in_windows, continue_to, window_side
+from .windows import apply_in_windows, continue_to, larger, window_side
 
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
 
@@ -45,58 +46,33 @@ def preview(support: SupportSet) -> Tensor:
     ring = F.max_pool2d(mask, 3, stride=1, padding=1) - mask
     image = torch.where(ring > 0, torch.tensor([0.0, 0.8, 0.0])[:, None, None], image)
     factor = min(PREVIEW_SIDE / max(image.shape[-2:]), 1.0)
-    size = [max(round(side * factor), 1) for side in image.shape[-2:]]
-    return (F.adaptive_avg_pool2d(image, size) * 255).round().to(torch.uint8)
-
-
-class Head(Protocol):
-    """What :class:`SofsModel` asks of a head: encode support crops, then map query features to maps."""
-
-    multiple: int
-    normal_multiple: int
-    fixed_window: bool
-
-    def extract(self, backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
-        """Extract what the head reads from normalised windows ``(n, 3, h, w)``; FAD may read other features."""
-
-    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
-        """Encode support crops with masks: per crop the features ``(1, D_l, h, w)`` and the mask ``(H, W)``."""
-
-    def encode_normal(self, crops: list[list[Tensor]]) -> Encoding:
-        """Encode normal support crops: nothing trained is used."""
-
-    def anomaly(self, features: list[Tensor], encoding: Encoding) -> Tensor:
-        """Map features to distances from normality ``(B, K, h, w)``; the first map is the result."""
-
-    def score(self, maps: Tensor) -> Tensor:
-        """Reduce merged anomaly maps ``(B, K, H, W)`` to image scores ``(B,)``."""
-
-    def compare(self, features: list[Tensor], encoding: Encoding) -> list[Tensor]:
-        """Compare queries with one support set: the part that differs from episode to episode."""
-
-    def decide(self, *compared: Tensor) -> Tensor:
-        """Turn comparisons into outputs ``(B, K, h, w)``; the first is the defect logit."""
-
-    def loss(self, outputs: Tensor, masks: Tensor) -> Tensor:
-        """Compare outputs with masks ``(B, H, W)``: a scalar."""
+    height, width = (max(round(side * factor), 1) for side in image.shape[-2:])
+    return (F.adaptive_avg_pool2d(image, (height, width)) * 255).round().to(torch.uint8)
 
 
 class SofsModel(nn.Module):
     """Frozen backbone, head and support encoding; segments images of any size.
 
     Args:
-        head: The trainable part; see :class:`Head`.
         backbone: The feature extractor.
+        head: The trainable part: a :data:`Head`, or any module with the same methods.
         crop_size: Largest window in pixels that is segmented at once.
         crops_per_shot: Most windows cut from one support image.
     """
 
+    head: Head
+    head_trained: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: Backbone, head: nn.Module, crop_size: int = 512, crops_per_shot: int = 4) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
-        if crop_size < 1 or crop_size % head.multiple:
-            msg = f"crop_size {crop_size} is not a multiple of {head.multiple} pixels, as {backbone.name} needs it."
+        self.head = cast("Head", head)
+        if crop_size < 1 or crop_size % self.head.multiple:
+            msg = (
+                f"crop_size {crop_size} is not a multiple of {self.head.multiple} pixels, as {backbone.name} needs it."
+            )
             raise ValueError(msg)
         self.crop_size = crop_size
         self.crops_per_shot = crops_per_shot
@@ -127,10 +103,10 @@ class SofsModel(nn.Module):
             )
         if not self.head_trained:
             msg = (
-                f"Few-shot segmentation needs a trained head, and there is none for backbone {self.backbone.name!r}. Train "
-                "one (anomalib train --model Sofs --data SurfaceEpisodes), pass weights=PATH or ckpt_path, or use the "
-                "default backbone and head, whose trained weights come with the package. Few-shot anomaly detection "
-                "(normal support images only) needs none."
+                f"Few-shot segmentation needs a trained head, and there is none for backbone {self.backbone.name!r}. "
+                "Train one (anomalib train --model Sofs --data SurfaceEpisodes), pass weights=PATH or ckpt_path, or "
+                "use the default backbone and head, whose trained weights come with the package. Few-shot anomaly "
+                "detection (normal support images only) needs none."
             )
             raise RuntimeError(msg)
         whole = all(covers_much(mask) for mask in support.masks if mask.any())
@@ -223,11 +199,11 @@ class SofsModel(nn.Module):
     def resize_whole(self, image: Tensor) -> Tensor:
         """Resize so that the longest side is ``crop_size``; smaller images grow only for fixed windows."""
         height, width = image.shape[-2:]
-        longest = torch.sym_max(height, width)
+        longest = larger(height, width)
         if not self.head.fixed_window:
-            longest = torch.sym_max(longest, self.crop_size)
+            longest = larger(longest, self.crop_size)
         # bilinear without antialiasing: exported graphs compute antialiasing wrongly, and both forms must agree
-        size = [torch.sym_max((side * self.crop_size + longest // 2) // longest, 1) for side in (height, width)]
+        size = [larger((side * self.crop_size + longest // 2) // longest, 1) for side in (height, width)]
         return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
     def segment(self, windows: Tensor, encodings: Sequence[Encoding], *, normal: bool) -> Tensor:

@@ -53,7 +53,7 @@ def published_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def packaged_weights(head: str, backbone: str) -> Path | None:
     """Return the trained head that comes with the package for a backbone, if there is one."""
-    path = PACKAGED / f"{head}-{backbone.split('.')[0]}.safetensors"
+    path = PACKAGED / f"{head}-{backbone.split('.', maxsplit=1)[0]}.safetensors"
     return path if path.is_file() else None
 
 

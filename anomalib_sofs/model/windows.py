@@ -5,12 +5,18 @@ dynamic height and width.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import SymInt, Tensor
 
 SMALLEST_SIDE = 64
 OVERLAP = 0.25  # least share of a window that it has in common with its neighbour
+
+
+def larger(a: int | SymInt, b: int | SymInt) -> int:
+    """Return the larger number; in a graph with dynamic sides it is a symbolic one, which behaves like an integer."""
+    return cast("int", torch.sym_max(a, b))
 
 
 def window_side(length: int, crop: int, multiple: int) -> int:
@@ -20,7 +26,7 @@ def window_side(length: int, crop: int, multiple: int) -> int:
     """
     least = -(-min(SMALLEST_SIDE, crop) // multiple)
     # a multiple of a minimum, not the other way round: this is the form that symbolic shapes simplify
-    return multiple * torch.sym_max(least, torch.sym_min(crop // multiple, (length + multiple - 1) // multiple))
+    return multiple * larger(least, torch.sym_min(crop // multiple, (length + multiple - 1) // multiple))
 
 
 class Axis:
@@ -41,9 +47,9 @@ class Axis:
         self.length = length
         self.size = crop if fixed else window_side(length, crop, multiple)
         step = crop - int(crop * OVERLAP)
-        slack = torch.sym_max(length - self.size, 0)
+        slack = larger(length - self.size, 0)
         self.count = (slack + step - 1) // step + 1
-        starts = torch.arange(self.count, device=device) * slack // torch.sym_max(self.count - 1, 1)
+        starts = torch.arange(self.count, device=device) * slack // larger(self.count - 1, 1)
         self.pixels = starts[:, None] + torch.arange(self.size, device=device)
 
     @property
@@ -61,7 +67,7 @@ class Axis:
 def reflect(pixels: Tensor, length: int) -> Tensor:
     """Map positions beyond the end of an axis back into ``[0, length)`` by reflection, however far they lie."""
     # tensors, not Python integers: the ONNX exporter has no remainder by a symbolic number
-    period = torch.full_like(pixels, torch.sym_max(2 * (length - 1), 1))
+    period = torch.full_like(pixels, larger(2 * (length - 1), 1))
     folded = pixels.remainder(period)
     return torch.minimum(folded, period - folded).clamp(max=length - 1)
 

@@ -4,20 +4,24 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anomalib.data import Batch
 from anomalib.visualization import Visualizer
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
+from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import read_image, read_mask
 
 from .panels import CLASS_COLOURS, FOUND, TRUTH, Picture, heat, outline, side_by_side
 from .regions import describe_regions
+
+if TYPE_CHECKING:
+    from anomalib_sofs.model.encoding import SupportEncoding
 
 THRESHOLD = 0.5
 SIXTEEN_BITS = 65535
@@ -26,8 +30,9 @@ SIXTEEN_BITS = 65535
 class SofsVisualizer(Visualizer):
     """Pictures at native resolution: support with its mask, query, truth, prediction side by side.
 
-    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes, under ``predictions/`` in a folder named like the
-    image's own, ``NAME.png`` (the picture), ``NAME_probability.png`` (16 bits: 65535 is 1), ``NAME_mask.png`` (class index, 0 is background) and ``NAME.json``.
+    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes, under ``predictions/`` in a folder named
+    like the image's own, ``NAME.png`` (the picture), ``NAME_probability.png`` (16 bits: 65535 is 1), ``NAME_mask.png``
+    (class index, 0 is background) and ``NAME.json``.
 
     Args:
         folder: Where to write; ``None`` means the run's folder.
@@ -37,33 +42,35 @@ class SofsVisualizer(Visualizer):
         super().__init__()
         self.folder = folder
 
-    def on_test_batch_end(  # noqa: D102
+    def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Batch,
+        outputs: AnyBatch,
+        batch: AnyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Write the pictures of a batch."""
         del outputs, batch_idx, dataloader_idx
         root = self._root(trainer) / "images"
         for row, path in enumerate(batch.image_path):
             panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row)]
             _save(side_by_side(panels), root / self._group(batch, row) / f"{Path(path).stem}.png")
 
-    def on_predict_batch_end(  # noqa: D102
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Batch,
+        outputs: AnyBatch,
+        batch: AnyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Write pictures, maps, masks and regions of a batch."""
         del outputs, batch_idx, dataloader_idx
         root = self._root(trainer) / "predictions"
-        names = getattr(batch, "class_names", None) or pl_module.model.support.names or ["defect"]
+        names = getattr(batch, "class_names", None) or _support_of(pl_module).names or ["defect"]
         for row, path in enumerate(batch.image_path):
             score = _numpy(batch.anomaly_map[row]).clip(0, 1)
             if hasattr(batch, "class_maps"):
@@ -94,18 +101,18 @@ class SofsVisualizer(Visualizer):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the pictures are."""
         del pl_module
-        rank_zero_info("Pictures: %s", self._root(trainer) / "images")
+        _say(f"Pictures: {self._root(trainer) / 'images'}")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the results are."""
         del pl_module
-        rank_zero_info("Pictures, maps, masks and regions: %s", self._root(trainer) / "predictions")
+        _say(f"Pictures, maps, masks and regions: {self._root(trainer) / 'predictions'}")
 
     def _root(self, trainer: Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)
 
     @staticmethod
-    def _group(batch: Batch, row: int) -> Path:
+    def _group(batch: AnyBatch, row: int) -> Path:
         """Sub-folder of a query: category and class, or the name of the folder that it came from."""
         if getattr(batch, "category", None) is None:
             return Path(Path(batch.image_path[row]).parent.name)
@@ -113,10 +120,10 @@ class SofsVisualizer(Visualizer):
         return Path(batch.category[row]) / ("good" if normal else batch.defect_class[row])
 
     @staticmethod
-    def _support_panels(batch: Batch, row: int, pl_module: LightningModule) -> list[tuple[str, Picture]]:
+    def _support_panels(batch: AnyBatch, row: int, pl_module: LightningModule) -> list[tuple[str, Picture]]:
         paths = getattr(batch, "support_paths", None)
         if paths is None:
-            preview = pl_module.model.support.preview
+            preview = _support_of(pl_module).preview
             return [("support", preview.permute(1, 2, 0).cpu().numpy())] if preview is not None else []
         image = _picture(paths[row][0])
         mask_path = batch.support_mask_paths[row][0]
@@ -126,7 +133,7 @@ class SofsVisualizer(Visualizer):
         return [(caption, image)]
 
     @staticmethod
-    def _panels(batch: Batch, row: int, classes: NDArray[np.uint8] | None = None) -> list[tuple[str, Picture]]:
+    def _panels(batch: AnyBatch, row: int, classes: NDArray[np.uint8] | None = None) -> list[tuple[str, Picture]]:
         image = _picture(batch.image_path[row])
         panels = [("query", image)]
         if batch.gt_mask is not None:
@@ -140,6 +147,17 @@ class SofsVisualizer(Visualizer):
             drawn = outline(drawn, found == value, colour)
         panels.append((f"prediction ({float(batch.pred_score[row]):.2f})", drawn))
         return panels
+
+
+def _support_of(pl_module: LightningModule) -> "SupportEncoding":
+    model: Any = pl_module.model
+    return model.support
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    """Print a line as it is: a path must survive copying."""
+    Console().print(text, soft_wrap=True, highlight=False)
 
 
 def _numpy(tensor: Any) -> NDArray[Any]:  # noqa: ANN401

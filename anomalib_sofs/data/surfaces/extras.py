@@ -135,7 +135,8 @@ def haze(scene: Scene, canvas: Canvas, st: Generator, rng: Generator) -> None:
 
 
 EXTRAS: dict[str, Extra] = {
-    "dust": dust, "print": imprint, "emboss": emboss, "bolt": bolt, "groove": groove, "stitch": stitch, "glare": glare, "haze": haze,
+    "dust": dust, "print": imprint, "emboss": emboss, "bolt": bolt, "groove": groove, "stitch": stitch, "glare": glare,
+    "haze": haze,
 }  # fmt: skip
 
 

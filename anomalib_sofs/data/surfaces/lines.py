@@ -132,7 +132,8 @@ def fray(rng: Generator, family: Family, site: Site) -> Effect:
         patch, np.maximum(np.minimum(line * 1.2, 1), core), paint=np.maximum(line, 0.35 * core), coat=pale.coat,
         height=np.float32(0.6 * site.unit * family.relief) * (line + core * smooth(rng, patch.size, 2 * site.unit)),
         level=0.7 * core,
-        cover=np.minimum(line, 1), warp=(sway * smooth(rng, patch.size, 0.6 * radius), sway * smooth(rng, patch.size, 0.6 * radius)),
+        cover=np.minimum(line, 1),
+        warp=(sway * smooth(rng, patch.size, 0.6 * radius), sway * smooth(rng, patch.size, 0.6 * radius)),
     )  # fmt: skip
 
 

@@ -173,7 +173,8 @@ def array_of_parts(st: Generator, rng: Generator, canvas: Canvas) -> Scene:
     )
     c, s = math.cos(angle), math.sin(angle)
     anchors = [
-        (origin[0] + c * a * step[0] - s * b * step[1], origin[1] + s * a * step[0] + c * b * step[1], half[0] + u, half[1] + u)
+        (origin[0] + c * a * step[0] - s * b * step[1], origin[1] + s * a * step[0] + c * b * step[1],
+         half[0] + u, half[1] + u)
         for a in range(-9, 10) for b in range(-14, 15)
     ]  # fmt: skip
     scene.anchors = np.array([a for a in anchors if 6 < a[0] < w - 6 and 6 < a[1] < h - 6], np.float32).reshape(-1, 4)

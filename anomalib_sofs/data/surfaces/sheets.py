@@ -46,10 +46,11 @@ def paper(st: Generator, rng: Generator, canvas: Canvas) -> Scene:
         tone, height = tone + np.float32(strength) * wave, height + np.float32(0.12 * pitch) * wave
     albedo = canvas.filled(colour, tone)
     paths = [
-        np.array([[cx + t * r * math.cos(a), cy + t * r * math.sin(a) + b * t * t, 0.6 * u, s] for t in (-1, -0.4, 0.4, 1)])
+        np.array([[cx + t * r * math.cos(a), cy + t * r * math.sin(a) + b * t * t, 0.6 * u, s]
+                  for t in (-1, -0.4, 0.4, 1)])
         for cx, cy, a, r, b, s in zip(
-            rng.random(24) * size[1], rng.random(24) * size[0], rng.random(24) * 6.3, 5 * u + 6 * u * rng.random(24), 4 * u * rng.normal(size=24),
-            0.1 + 0.25 * rng.random(24), strict=True,
+            rng.random(24) * size[1], rng.random(24) * size[0], rng.random(24) * 6.3, 5 * u + 6 * u * rng.random(24),
+            4 * u * rng.normal(size=24), 0.1 + 0.25 * rng.random(24), strict=True,
         )
     ]  # fmt: skip
     albedo = albedo * (1 - 0.5 * strokes(size, paths))[..., None]

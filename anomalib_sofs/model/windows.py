@@ -106,17 +106,20 @@ def apply_in_windows(
         # one batch of all windows: a Python loop over a symbolic number of them cannot be traced
         spread = image.index_select(2, rows.source.flatten()).index_select(3, columns.source.flatten())
         spread = spread.reshape(batch, channels, rows.count, rows.size, columns.count, columns.size)
-        windows = spread.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-        maps = segment(windows)
+        maps = segment(spread.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
         maps = maps.reshape(batch, rows.count, columns.count, -1, rows.size, columns.size)
-        spread_maps = maps.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-    else:
-        # one window at a time: memory stays bounded however large the image is
-        strips = []
-        for ys in rows.source:
-            strip = image.index_select(2, ys)
-            strips.append(torch.cat([segment(strip.index_select(3, xs)) for xs in columns.source], dim=3))
-        spread_maps = torch.cat(strips, dim=2)
-    if not torch.compiler.is_compiling() and rows.count == columns.count == 1:
-        return spread_maps[..., :height, :width]
-    return rows.merge_matrix() @ spread_maps @ columns.merge_matrix().T
+        maps = maps.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        return rows.merge_matrix() @ maps @ columns.merge_matrix().T
+    # one window at a time: memory stays bounded however large the image is
+    total, count = image.new_zeros(()), image.new_zeros(height, width)
+    for ys in rows.source:
+        strip = image.index_select(2, ys)
+        for xs in columns.source:
+            maps = segment(strip.index_select(3, xs))
+            if total.ndim == 0:
+                total = maps.new_zeros(batch, maps.shape[1], height, width)
+            # positions ascend from the first one; what lies beyond the border is the reflection
+            inside = (slice(int(ys[0]), min(int(ys[0]) + len(ys), height)), slice(int(xs[0]), min(int(xs[0]) + len(xs), width)))
+            total[..., inside[0], inside[1]] += maps[..., : inside[0].stop - inside[0].start, : inside[1].stop - inside[1].start]
+            count[inside] += 1
+    return total / count

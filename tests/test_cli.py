@@ -231,6 +231,27 @@ def test_bad_categories_end_before_training_with_the_remedy(products, tmp_path, 
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+def test_demo_config_runs_on_rendered_surfaces(tmp_path):
+    done = run(
+        "anomalib", "train", "--config", REPOSITORY / "configs/demo.yaml", "--data.root", tmp_path / "surfaces",
+        "--data.base_categories", "[casting]", "--data.novel_categories", "[ground_steel]", "--data.images_per_class", "2",
+        "--data.image_size", "128", *EPISODES, cwd=tmp_path,
+    )  # fmt: skip
+    assert table(done.stdout)["mIoU"] > 0.2  # the packaged head finds defects on a surface never trained on
+    assert (tmp_path / "surfaces/128px-2each/ground_steel_0/test/scratch/000.png").is_file()
+
+
+def test_paper_config_says_how_to_get_its_backbone_offline(products, tmp_path):
+    done = run(
+        "anomalib", "train", "--config", REPOSITORY / "configs/paper.yaml", "--data.root", products,
+        "--data.base_categories", "[casting_0]", "--data.novel_categories", "[wood_0]", *QUICK, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    output = " ".join((done.stdout + done.stderr).replace("│", " ").split())
+    assert done.returncode != 0
+    assert "The weights of backbone 'vit_base_patch14_dinov2.lvd142m' could not be loaded" in output
+    assert "Offline: use one of ['tf_efficientnet_lite0']" in output
+
+
 @needs_real_data
 @pytest.mark.parametrize("novel", ["magnetic_tile", "steel_strip"])
 def test_both_real_directions_train_and_test(tmp_path, novel):

@@ -119,7 +119,12 @@ def apply_in_windows(
             if total.ndim == 0:
                 total = maps.new_zeros(batch, maps.shape[1], height, width)
             # positions ascend from the first one; what lies beyond the border is the reflection
-            inside = (slice(int(ys[0]), min(int(ys[0]) + len(ys), height)), slice(int(xs[0]), min(int(xs[0]) + len(xs), width)))
-            total[..., inside[0], inside[1]] += maps[..., : inside[0].stop - inside[0].start, : inside[1].stop - inside[1].start]
+            inside = (
+                slice(int(ys[0]), min(int(ys[0]) + len(ys), height)),
+                slice(int(xs[0]), min(int(xs[0]) + len(xs), width)),
+            )
+            total[..., inside[0], inside[1]] += maps[
+                ..., : inside[0].stop - inside[0].start, : inside[1].stop - inside[1].start
+            ]
             count[inside] += 1
     return total / count

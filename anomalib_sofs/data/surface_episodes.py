@@ -6,16 +6,18 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
+from .folds import Folds
 from .mvtecad import MVTecADEpisodes
 from .surfaces import SURFACES, defect_classes, render
 
 logger = logging.getLogger(__name__)
 
+ATTEMPTS = 20
 NOVEL = ("ground_steel", "woven_fabric", "ceramic", "plastic")
 
 
@@ -39,6 +41,8 @@ class SurfaceEpisodes(MVTecADEpisodes):
     Raises:
         ValueError: If a surface does not exist; the message lists those that do.
     """
+
+    FOLDS: ClassVar[Folds] = {}
 
     def __init__(
         self,
@@ -106,8 +110,7 @@ def render_product(root: Path, product: str, images_per_class: int, size: int) -
     for defect in (None, *defect_classes(surface)):
         for split in ("train", "test") if defect is None else ("test",):
             for number in range(images_per_class):
-                image, mask = render(surface, defect, style=int(style), seed=seed, size=(size, size))
-                seed += 1
+                image, mask, seed = _render_next(surface, defect, int(style), seed, size)
                 _save(image, temporary / split / (defect or "good") / f"{number:03d}.png")
                 if defect is not None:
                     _save(mask * np.uint8(255), temporary / "ground_truth" / defect / f"{number:03d}_mask.png")
@@ -115,6 +118,25 @@ def render_product(root: Path, product: str, images_per_class: int, size: int) -
         temporary.rename(root / product)
     except OSError:  # another process was faster
         shutil.rmtree(temporary)
+
+
+def _render_next(
+    surface: str,
+    defect: str | None,
+    style: int,
+    seed: int,
+    size: int,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Render from ``seed`` on until the defect shows (it nearly always does at once); also return the next seed."""
+    for candidate in range(seed, seed + ATTEMPTS):
+        try:
+            image, mask = render(surface, defect, style=style, seed=candidate, size=(size, size))
+        except RuntimeError:
+            logger.debug("%s of %s, style %d, shows nowhere with seed %d", defect, surface, style, candidate)
+        else:
+            return image, mask, candidate + 1
+    msg = f"{defect!r} of {surface!r} showed nowhere on {ATTEMPTS} parts of {size} pixels: choose a larger image_size."
+    raise ValueError(msg)
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:

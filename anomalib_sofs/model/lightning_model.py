@@ -53,7 +53,8 @@ class Sofs(AnomalibModule):
         head_options: Keyword arguments of the head, among them the paper's ablations.
         support_selection: In FAD, the ``"first"`` normal images by name or a ``"random"`` draw with ``support_seed``.
         support_seed: Seed of that draw.
-        lr: Peak learning rate of training.
+        lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
+            categories and away from the novel ones (measured, see docs/experiments.md).
         epochs: Training epochs if ``trainer.max_epochs`` is not given.
         pre_processor: anomalib component, or whether to use the default one.
         post_processor: Likewise.
@@ -77,7 +78,7 @@ class Sofs(AnomalibModule):
         head_options: dict[str, Any] | None = None,
         support_selection: Literal["first", "random"] = "first",
         support_seed: int = 0,
-        lr: float = 1e-4,
+        lr: float = 1e-5,
         epochs: int = 1,
         *,
         pre_processor: nn.Module | bool = True,

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
 from anomalib_sofs.model.crops import covers_much
-from anomalib_sofs.model.windows import continue_to
+from anomalib_sofs.model.windows import continue_to, reflect
 
 HALF_A_PIXEL = 0.5
 
@@ -120,8 +120,8 @@ def rotate(image: Tensor, mask: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     margin = max(height, width) // 4 + 2
     rows = torch.arange(-margin, height + margin)
     columns = torch.arange(-margin, width + margin)
-    rows = reflect_signed(rows, height)
-    columns = reflect_signed(columns, width)
+    rows = reflect(rows, height)
+    columns = reflect(columns, width)
     wide_image = image[:, rows][:, :, columns]
     wide_mask = mask[rows][:, columns]
     turned_image = TF.rotate(wide_image, angle, interpolation=v2.InterpolationMode.BILINEAR)
@@ -131,10 +131,3 @@ def rotate(image: Tensor, mask: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     if bool(mask.any()) and not bool(turned_mask.any()):
         return image, mask
     return turned_image[:, inner[0], inner[1]].contiguous(), turned_mask.contiguous()
-
-
-def reflect_signed(pixels: Tensor, length: int) -> Tensor:
-    """Map positions on both sides of an axis into ``[0, length)`` by reflection."""
-    period = max(2 * (length - 1), 1)
-    folded = pixels.remainder(period)
-    return torch.minimum(folded, period - folded).clamp(max=length - 1)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-DISCRIMINANT = 3
+from .relations import MAPS, RELATIONS
+
+DISCRIMINANT = RELATIONS.index("all")
 """Place of the plain discriminant among the relation maps."""
 MIDDLE = 0.2
 """Value of the discriminant at which the prior's logit is 0; the support's defect lies at 1, its background at 0."""
@@ -45,7 +47,7 @@ class RelationNet(nn.Module):
 
     def __init__(
         self,
-        maps: int = 18,
+        maps: int = MAPS,
         widths: Sequence[int] = (24, 32, 48, 64),
         fine_width: int = 8,
         prior: float = 0.0,

@@ -4,7 +4,7 @@ Features of one object say little about the next one; *relations* carry over: ho
 that separates the support's defect from the support's background. That direction is a linear discriminant in closed
 form, so the whole support set shrinks to a few tensors of fixed size and the query needs matrix products only.
 
-Grid: the image is enlarged twice before the backbone, so one cell is 4 native pixels (``CELL``).
+Grid: the image is enlarged twice before the backbone, so one cell is 4 native pixels.
 """
 
 from collections.abc import Sequence
@@ -57,8 +57,6 @@ RELATIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "settled", "s
              "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background",
              "nearer")  # fmt: skip
 """Names of the relation maps in order; the log spread of the query along the main direction follows, a constant map."""
-CONTRAST_MAPS = 12
-"""The first maps scale with the query's contrast, the others do not."""
 MAPS = len(RELATIONS) + 1
 """Channels that ``relate`` returns."""
 

@@ -1,7 +1,7 @@
 """Sliding windows at native resolution: every pixel covered, predictions averaged where windows overlap.
 
-Everything is index arithmetic on tensors, so that the same lines run in eager mode and inside an exported graph with
-dynamic height and width.
+Placement is index arithmetic on tensors, the same in eager mode and inside an exported graph with dynamic height and
+width. A graph segments all windows as one batch and merges them by matrices; eager mode goes window by window.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Axis:
     """Placement of windows along one image axis.
 
     Windows are spread evenly from the first to the last pixel. An image shorter than a window is continued by
-    reflection; the continuation is cut off again by :attr:`merge`.
+    reflection; the continuation is cut off again where windows are merged.
 
     Args:
         length: Image pixels along the axis.
@@ -65,7 +65,7 @@ class Axis:
 
 
 def reflect(pixels: Tensor, length: int) -> Tensor:
-    """Map positions beyond the end of an axis back into ``[0, length)`` by reflection, however far they lie."""
+    """Map positions beyond either end of an axis back into ``[0, length)`` by reflection, however far they lie."""
     # tensors, not Python integers: the ONNX exporter has no remainder by a symbolic number
     period = torch.full_like(pixels, larger(2 * (length - 1), 1))
     folded = pixels.remainder(period)

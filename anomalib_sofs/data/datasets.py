@@ -132,7 +132,7 @@ class QueryEpisodes(AnomalibDataset):
         seed: Protocol seed.
         limit: Most queries per class, ``None`` for all; the first by name.
         normal_queries: Whether normal images of the test split are queries, too.
-        normal_shot: Normal support images (training images first, by name) added to each support set.
+        normal_shot: Normal training images, the first by name, added to each support set; none where there are none.
     """
 
     def __init__(

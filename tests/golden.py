@@ -127,7 +127,7 @@ def full_head(path: Path) -> Iterator[Comparison]:
         for b in range(3)
     ]
     yield "fused_query", torch.cat(rows), data["fused_query"], True
-    logits = torch.cat([model.compare(q, e)[0] for q, e in zip(queries, encodings, strict=True)])
+    logits = torch.cat([model.compare(q, [e])[0] for q, e in zip(queries, encodings, strict=True)])
     yield "logits", logits[:, 0], data["logits"], True
     training = interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False).sigmoid()[:, 0]
     yield "train_label", (training > 0.5).float(), data["train_label"].float(), False

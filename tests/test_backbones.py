@@ -51,7 +51,7 @@ def test_every_backbone_gives_features_at_any_size_and_trains_a_head(built):
     mask[:, 2:20, 2:20] = 1
     before = head.classifier.weight.clone()
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
-    loss = head.loss(head.compare(features, head.encode(features, mask))[0], mask)
+    loss = head.loss(head.compare(features, [head.encode(features, mask)])[0], mask)
     loss.backward()
     assert torch.isfinite(loss)
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())

@@ -47,12 +47,26 @@ def test_every_class_has_the_map_that_it_has_alone(model):
     assert both.names == ["bright", "dark"]
     maps = model.class_maps(query(model), both)
     assert maps.shape == (1, 2, 150, 170)
-    for row, pair in enumerate((BRIGHT, DARK)):
-        alone = model.class_maps(query(model), model.encode(support(pair)))
+    for row, (name, encoding) in enumerate(zip(both.names, both.encodings, strict=True)):
+        alone = model.class_maps(query(model), SupportEncoding({name: encoding}))
         torch.testing.assert_close(maps[:, row : row + 1], alone, atol=1e-5, rtol=0)
     assert not torch.allclose(maps[:, 0], maps[:, 1], atol=1e-3)
     result = model(query(model), both)
     assert torch.equal(result.anomaly_map, maps.amax(dim=1))
+
+
+def test_classes_of_a_support_set_share_their_background():
+    bright, dark = default_model().encode(support(DARK, BRIGHT, labels=["dark", "bright"])).encodings
+    shared = {name for name in dark if torch.equal(bright[name], dark[name])}
+    assert shared == {"scale", "mean", "precision", "whiten", "background"}
+
+
+def test_in_the_papers_form_a_class_knows_nothing_of_the_others():
+    model = paper_model()
+    _, dark = model.encode(support(DARK, BRIGHT, labels=["dark", "bright"])).encodings
+    alone = model.encode(support(DARK)).encodings[0]
+    for name, value in alone.items():
+        torch.testing.assert_close(dark[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_the_backbone_sees_a_query_once_for_all_classes(model):
@@ -112,7 +126,7 @@ def test_the_encoding_does_not_grow_with_the_shots():
     model = default_model()
     one, eight = (encoding_bytes(model.encode(support(*[DARK, BRIGHT] * n))) for n in (1, 4))
     assert one == eight
-    maps = model.head.compare(model.head.extract(model.backbone, query(model, 64, 64), normal=False), of_one(DARK))[0]
+    maps = model.head.compare(model.head.extract(model.backbone, query(model, 64, 64), normal=False), [of_one(DARK)])[0]
     assert maps.shape == (1, MAPS, 16, 16)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from anomalib_sofs.images import is_deep, read_image, read_mask
 from anomalib_sofs.model import SupportSet
+from anomalib_sofs.model.support import rows_by_class
 
 SIZE = (6, 8)  # height, width
 
@@ -81,7 +82,7 @@ def test_one_sub_folder_per_class_and_good(tmp_path):
     support = SupportSet.from_folder(tmp_path)
     assert rows(support) == [("dent", 20, 2), ("good", 30, 0), ("scratch", 10, 1)]
     assert support.classes == ["dent", "scratch"]
-    assert rows(support.of_class("dent")) == [("dent", 20, 2), ("good", 30, 0)]
+    assert rows_by_class(support.masks, support.labels) == {"dent": [0, 1], "scratch": [1, 2]}
 
 
 @pytest.mark.parametrize("images", ["test/", ""])

@@ -1,5 +1,7 @@
 """Training-free methods to compare with, as heads of :class:`~anomalib_sofs.model.torch_model.SofsModel`."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -55,8 +57,8 @@ class PriorHead(nn.Module):
         return to_finest_grid(backbone(windows))
 
     @staticmethod
-    def encode_crops(crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
-        """Collect the marked cells of support crops of any sizes: ``cells_l (N, K, D_l)`` for each layer l."""
+    def encode_crops(crops: list[list[Tensor]], masks: list[Tensor], labels: Sequence[str]) -> dict[str, Encoding]:
+        """Collect the marked cells of support crops of any sizes and one class: ``cells_l (N, K, D_l)`` per layer l."""
         encoding = {}
         for i, layers in enumerate(zip(*crops, strict=True)):
             cells = [
@@ -65,11 +67,12 @@ class PriorHead(nn.Module):
             ]
             most = max(len(part) for part in cells)
             encoding[f"cells_{i}"] = torch.stack([F.pad(part, (0, 0, 0, most - len(part))) for part in cells])
-        return encoding
+        return {labels[0]: encoding}
 
     @staticmethod
-    def compare(features: list[Tensor], encoding: Encoding) -> list[Tensor]:
-        """Return the prior, mean over layers ``(B, 1, h, w)``."""
+    def compare(features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
+        """Return the prior of the one class, mean over layers ``(B, 1, h, w)``."""
+        (encoding,) = encodings
         maps = [target_semantic_prior(layer, encoding[f"cells_{i}"]) for i, layer in enumerate(features)]
         return [torch.stack(maps, dim=1).mean(dim=1, keepdim=True)]
 

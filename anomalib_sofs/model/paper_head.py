@@ -1,5 +1,7 @@
 """The trainable part of the published method: steps 2 to 9 on the feature maps of one patch grid."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from .loss import DEFECT_SHARE, sofs_loss
 from .priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
 from .prototypes import masked_mean
 from .reduction import Reduction
+from .support import rows_by_class
 from .transformer import TransformerStage
 
 
@@ -64,9 +67,18 @@ class PaperHead(nn.Module):
         features = to_finest_grid(features)
         return unit_scale(features) if self.scale_features else features
 
-    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
+    def encode_crops(
+        self,
+        crops: list[list[Tensor]],
+        masks: list[Tensor],
+        labels: Sequence[str],
+    ) -> dict[str, Encoding]:
         """Encode support crops of one size: the features ``(1, D_l, h, w)`` and the mask ``(H, W)`` of each."""
-        return self.encode([torch.cat(layer) for layer in zip(*crops, strict=True)], torch.stack(masks))
+        layers, stacked = [torch.cat(layer) for layer in zip(*crops, strict=True)], torch.stack(masks)
+        return {
+            name: self.encode([layer[rows] for layer in layers], stacked[rows])
+            for name, rows in rows_by_class(masks, labels).items()
+        }
 
     def encode_normal(self, crops: list[list[Tensor]]) -> Encoding:
         """Encode normal support crops only (step 10): their cells are the background, nothing trained is used."""
@@ -135,18 +147,22 @@ class PaperHead(nn.Module):
         cells = self.reduction.forward_query(torch.cat(features, dim=1), encoding["prototype"], priors)
         return fuse(self.stages(cells), encoding["support_cells"], encoding["support_shares"])
 
-    def compare(self, features: list[Tensor], encoding: Encoding) -> list[Tensor]:
+    def compare(self, features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
         """Classify each query cell (step 9).
 
         Args:
             features: Query features, one ``(B, D_l, h, w)`` per layer.
-            encoding: From :meth:`encode`.
+            encodings: From :meth:`encode`, one per class, K of them.
 
         Returns:
-            Logits ``(B, 1, h, w)``.
+            Logits ``(B * K, 1, h, w)``, the classes of one query next to each other.
         """
-        cells = self.decode(self.prepare(features), encoding)
-        return [torch.einsum("c,bchw->bhw", encoding["class_vector"], cells)[:, None]]
+        features = self.prepare(features)
+        logits = [
+            torch.einsum("c,bchw->bhw", encoding["class_vector"], self.decode(features, encoding))
+            for encoding in encodings
+        ]
+        return [torch.stack(logits, dim=1).flatten(0, 1)[:, None]]
 
     @staticmethod
     def decide(logits: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The default head: relation maps in closed form, judged by a small network that never sees a feature."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -54,11 +56,17 @@ class RelationHead(nn.Module):
         enlarged = F.interpolate(windows, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
         return [patch_grid(backbone(enlarged, SEGMENTATION))]
 
-    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
-        """Encode support crops of any sizes; crops without defect add to the background only."""
+    def encode_crops(
+        self,
+        crops: list[list[Tensor]],
+        masks: list[Tensor],
+        labels: Sequence[str],
+    ) -> dict[str, Encoding]:
+        """Encode support crops of any sizes, every class; crops without defect add to the background only."""
         grids = [grid[0] for (grid,) in crops]
         shares = [downsample_mask(m[None], (g.shape[-2], g.shape[-1]))[0] for g, m in zip(grids, masks, strict=True)]
-        return encode_support(grids, shares, self.channels)._asdict()
+        encoded = encode_support(grids, shares, labels, self.channels)
+        return {name: relations._asdict() for name, relations in encoded.items()}
 
     @staticmethod
     def encode_normal(crops: list[list[Tensor]]) -> Encoding:
@@ -81,9 +89,9 @@ class RelationHead(nn.Module):
         return image_score(maps[:, 1])
 
     @staticmethod
-    def compare(features: list[Tensor], encoding: Encoding) -> list[Tensor]:
-        """Relate queries to one support set: maps ``(B, 18, h, w)``."""
-        return [relate(features[0], SupportRelations(**encoding))]
+    def compare(features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
+        """Relate B queries to K classes of one support set: maps ``(B * K, 18, h, w)``."""
+        return [relate(features[0], [SupportRelations(**encoding) for encoding in encodings])]
 
     def decide(self, maps: Tensor) -> Tensor:
         """Judge relation maps ``(B, 18, h, w)``.

@@ -1,6 +1,6 @@
 """The support half of the relations: what separates the marked defect from its background, in closed form."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -74,53 +74,83 @@ def _cells(grid: Tensor, mask: Tensor) -> _Cells:
     return _Cells(mean, x[bg] - mean, x[hit] - mean, share[hit], local[bg], local[hit])
 
 
-def encode_support(grids: Sequence[Tensor], masks: Sequence[Tensor], channels: Sequence[int]) -> SupportRelations:
+def encode_support(
+    grids: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    labels: Sequence[str],
+    channels: Sequence[int],
+) -> dict[str, SupportRelations]:
     """Reduce annotated images to what a query is compared with.
 
     Covariance and contrast are taken within each image, against its own background, and averaged, each image counting
-    the same: what differs between support images (light, position) must not look like a defect.
+    the same: what differs between support images (light, position) must not look like a defect. The background is that
+    of all images, whatever their class.
 
     Args:
         grids: Per support image ``(C, h, w)``, see ``patch_grid``; sizes may differ.
         masks: Per support image the mask share of each cell ``(h, w)``, 0..1; all 0 for a normal image, which adds to
             the background and never dilutes the contrast.
+        labels: Per support image its defect class; of no account for normal images.
         channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
+
+    Returns:
+        The encoding of each class, by name.
 
     Raises:
         ValueError: If no support image shows a defect.
     """
     images = [_cells(g, m) for g, m in zip(grids, masks, strict=True)]
-    marked = [i for i in images if len(i.share)]
+    marked: dict[str, list[_Cells]] = {}
+    for image, label in zip(images, labels, strict=True):
+        if len(image.share):
+            marked.setdefault(label, []).append(image)
     if not marked:
         msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
         raise ValueError(msg)
     scale = 1 / (_mean_of((i.background**2).mean(0) for i in images).sqrt() + 1e-3)
     covariance = _mean_of((i.background * scale).T @ (i.background * scale) / len(i.background) for i in images)
-    contrast = _mean_of(_weighted_mean(i.defect, i.share) for i in marked) * scale
-
-    columns, start = [], 0
-    for width in channels:
-        part = slice(start, start + width)
-        w = torch.zeros_like(contrast)
-        w[part] = _discriminant(covariance[part, part], contrast[part], 1.0)
-        columns.append(w)
-        start += width
-    columns += [_discriminant(covariance, contrast, 1.0), _discriminant(covariance, contrast, 10.0)]
     second = _mean_of(
         (i.local_background * scale).T @ (i.local_background * scale) / len(i.local_background) for i in images
     )
     local_mean = _mean_of(i.local_background.mean(0) for i in images) * scale
-    local_contrast = _mean_of(_weighted_mean(i.local_defect, i.share) for i in marked) * scale - local_mean
-    columns.append(_discriminant(second - local_mean[:, None] * local_mean, local_contrast, 1.0))
-    directions = torch.stack(columns, 1)
-    spread = torch.cat([torch.einsum("ck,cd,dk->k", directions[:, :-1], covariance, directions[:, :-1]),
-                        torch.einsum("ck,cd,dk->k", directions[:, -1:], second, directions[:, -1:])])  # fmt: skip
+    local_covariance = second - local_mean[:, None] * local_mean
 
     precision = torch.linalg.inv(_shrunk(covariance, 1.0))
     whiten = torch.linalg.cholesky(precision)
-    background = torch.cat([i.background for i in images]) * scale
-    core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in marked]) * scale
-    return SupportRelations(
-        scale, _mean_of(i.mean for i in images), contrast, directions, spread.clamp_min(1e-8).sqrt(), precision, whiten,
-        _exemplars(core, DEFECT_CELLS, whiten), _exemplars(background, BACKGROUND_CELLS, whiten),
-    )  # fmt: skip
+    background = _exemplars(torch.cat([i.background for i in images]) * scale, BACKGROUND_CELLS, whiten)
+    mean = _mean_of(i.mean for i in images)
+
+    encoded = {}
+    for label, rows in sorted(marked.items()):
+        contrast = _mean_of(_weighted_mean(i.defect, i.share) for i in rows) * scale
+        local_contrast = _mean_of(_weighted_mean(i.local_defect, i.share) for i in rows) * scale - local_mean
+        directions = torch.stack(
+            [
+                *_directions_by_layer(covariance, contrast, channels),
+                _discriminant(covariance, contrast, 1.0),
+                _discriminant(covariance, contrast, 10.0),
+                _discriminant(local_covariance, local_contrast, 1.0),
+            ]
+        )
+        variance = torch.cat([_variance(directions[:-1], covariance), _variance(directions[-1:], second)])
+        core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in rows]) * scale
+        encoded[label] = SupportRelations(
+            scale, mean, precision, whiten, background, contrast, directions, variance.clamp_min(1e-8).sqrt(),
+            _exemplars(core, DEFECT_CELLS, whiten),
+        )  # fmt: skip
+    return encoded
+
+
+def _variance(directions: Tensor, covariance: Tensor) -> Tensor:
+    return torch.einsum("kc,cd,kd->k", directions, covariance, directions)
+
+
+def _directions_by_layer(covariance: Tensor, contrast: Tensor, channels: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the discriminant of each layer alone ``(C,)``, 0 elsewhere."""
+    start = 0
+    for width in channels:
+        part = slice(start, start + width)
+        w = torch.zeros_like(contrast)
+        w[part] = _discriminant(covariance[part, part], contrast[part], 1.0)
+        yield w
+        start += width

@@ -19,17 +19,20 @@ BOX = 17
 
 
 class SupportRelations(NamedTuple):
-    """Support encoding: everything the query path needs, C channels (176 for the default backbone)."""
+    """Encoding of one defect class: everything the query path needs, C channels (176 for the default backbone).
 
-    scale: Tensor  # (C,) 1 / standard deviation of the background cells
-    mean: Tensor  # (C,) mean of the background cells
+    Classes of one support set share their background, and with it everything that is costly on the query's side.
+    """
+
+    scale: Tensor  # (C,) shared: 1 / standard deviation of the background cells
+    mean: Tensor  # (C,) shared: mean of the background cells
+    precision: Tensor  # (C, C) shared: inverse of the shrunk background covariance
+    whiten: Tensor  # (C, C) shared: its Cholesky factor
+    background: Tensor  # (64, C) shared: whitened unit background cells
     contrast: Tensor  # (C,) defect minus background, scaled
-    directions: Tensor  # (C, 6) discriminants; the defect lies at 1, the background at 0
+    directions: Tensor  # (6, C) discriminants; the defect lies at 1, the background at 0
     sigma: Tensor  # (6,) standard deviation of the background along them
-    precision: Tensor  # (C, C) inverse of the shrunk background covariance
-    whiten: Tensor  # (C, C) its Cholesky factor
     defect: Tensor  # (32, C) whitened unit defect cells
-    background: Tensor  # (64, C) whitened unit background cells
 
 
 def patch_grid(features: Sequence[Tensor]) -> Tensor:
@@ -65,53 +68,57 @@ def _bounded(x: Tensor) -> Tensor:
     return 2 * torch.tanh(x / 6)
 
 
-def relate(grid: Tensor, support: SupportRelations) -> Tensor:
-    """Compare every cell of the queries with the support set.
+def relate(grid: Tensor, classes: Sequence[SupportRelations]) -> Tensor:
+    """Compare every cell of the queries with every class of a support set.
 
     The query is centred on its own mean: another light or position moves all cells alike. No data-dependent branch,
     only products, means and maxima, so that it exports.
 
     Args:
         grid: ``(B, C, h, w)``, see ``patch_grid``.
-        support: The encoded support set.
+        classes: The encoded classes, K of them.
 
     Returns:
-        Relation maps ``(B, MAPS, h, w)``.
+        Relation maps ``(B * K, MAPS, h, w)``, the classes of one query next to each other.
     """
     b, c, h, w = grid.shape
-    x = grid.flatten(2).transpose(1, 2) * support.scale  # (B, n, C)
-    own = x.mean(1, keepdim=True)
-    support_centred = (x - support.mean * support.scale) @ support.directions[:, 3]
-    x = x - own
-    along = x @ support.directions  # (B, n, 6)
-    full = along[..., 3]
+    k, shared = len(classes), classes[0]
+    directions = torch.stack([s.directions for s in classes])  # (K, 6, C)
+    main = directions[:, 3]  # (K, C)
+    sigma = torch.stack([s.sigma for s in classes])[..., None]  # (K, 6, 1)
+
+    x = grid.flatten(2) * shared.scale[:, None]  # (B, C, n)
+    support_centred = main @ x - (main @ (shared.mean * shared.scale))[:, None]  # (B, K, n)
+    x = x - x.mean(2, keepdim=True)
+    along = (directions.flatten(0, 1) @ x).view(b, k, -1, h * w)
+    full = along[:, :, 3]
 
     # Two steps of a two-class fit on the query itself: its background without the defect, then its own defect.
+    cells = x.transpose(1, 2)
     calm = torch.sigmoid(-10 * (full - 0.35))
-    rest = (x * calm[..., None]).sum(1, keepdim=True) / calm.sum(1).clamp_min(1e-3)[:, None, None]
-    settled = full - (rest @ support.directions[:, 3])
+    rest = (calm @ cells) / calm.sum(2, keepdim=True).clamp_min(1e-3)  # (B, K, C)
+    settled = full - (rest * main).sum(2, keepdim=True)
     sure = (settled - 0.4).clamp(0, 1)
-    amount = sure.sum(1)[:, None]
-    found = ((x - rest) * sure[..., None]).sum(1) / (amount + 1e-3)
+    amount = sure.sum(2, keepdim=True)
+    found = (sure @ cells - amount * rest) / (amount + 1e-3)
     trust = amount / (amount + 1) / 2
-    contrast = support.contrast * (1 - trust) + found * trust  # (B, C)
-    adapted = contrast @ support.precision
-    adapted = adapted / (adapted * contrast).sum(1, keepdim=True).clamp_min(1e-6)
-    adapted = ((x - rest) @ adapted[..., None])[..., 0]
+    contrast = torch.stack([s.contrast for s in classes]) * (1 - trust) + found * trust
+    adapted = contrast @ shared.precision
+    adapted = adapted / (adapted * contrast).sum(2, keepdim=True).clamp_min(1e-6)
+    adapted = adapted @ x - (adapted * rest).sum(2, keepdim=True)
 
-    local = along[..., 5].reshape(b, 1, h, w)
-    local = (local - surround(local)).flatten(1)
-    white = x @ support.whiten
-    rarity = white.norm(dim=2) / c**0.5
-    white = F.normalize(white, dim=2)
-    defect = (white @ support.defect.T).amax(2)
-    background = (white @ support.background.T).amax(2)
-    spread = full.std(1, keepdim=True).clamp_min(1e-3)
+    local = along[:, :, 5].reshape(b, k, h, w)
+    local = (local - surround(local)).flatten(2)
+    white = shared.whiten.T @ x
+    length = white.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    defect = (torch.cat([s.defect for s in classes]) @ white).view(b, k, -1, h * w).amax(2) / length
+    background = ((shared.background @ white).amax(1, keepdim=True) / length).expand_as(defect)
+    rarity = (length / c**0.5 - 1).expand_as(defect)
+    spread = full.std(2, keepdim=True).clamp_min(1e-3)
     maps = torch.stack(
-        [along[..., 0], along[..., 1], along[..., 2], full, along[..., 4], settled, support_centred, adapted, local,
-         _bounded(full / support.sigma[3]), _bounded(along[..., 2] / support.sigma[2]),
-         _bounded(local / support.sigma[5]), _bounded(full / spread), rarity - 1, defect, background,
-         defect - background], dim=1,
+        [along[:, :, 0], along[:, :, 1], along[:, :, 2], full, along[:, :, 4], settled, support_centred, adapted, local,
+         _bounded(full / sigma[:, 3]), _bounded(along[:, :, 2] / sigma[:, 2]), _bounded(local / sigma[:, 5]),
+         _bounded(full / spread), rarity, defect, background, defect - background], dim=2,
     ).clamp(-4, 4)  # fmt: skip
-    constant = spread.log()[:, None].expand(-1, -1, h * w)
-    return torch.cat([maps, constant], dim=1).view(b, -1, h, w)
+    constant = spread.log()[:, :, None].expand(-1, -1, -1, h * w)
+    return torch.cat([maps, constant], dim=2).view(b * k, -1, h, w)

@@ -13,6 +13,13 @@ DEFECT = "defect"
 NORMAL = "good"
 
 
+def rows_by_class(masks: Sequence[Tensor], labels: Sequence[str]) -> dict[str, list[int]]:
+    """List the examples of each defect class, in name order, together with all normal ones."""
+    marked = [bool(mask.any()) for mask in masks]
+    names = sorted({label for label, hit in zip(labels, marked, strict=True) if hit})
+    return {name: [i for i, hit in enumerate(marked) if labels[i] == name or not hit] for name in names}
+
+
 @dataclass
 class SupportSet:
     """Annotated examples of any sizes.
@@ -59,18 +66,7 @@ class SupportSet:
     @property
     def classes(self) -> list[str]:
         """Defect classes in name order; one nameless class if all masks are empty."""
-        found = {label for label, mask in zip(self.labels, self.masks, strict=True) if mask.any()}
-        return sorted(found) or [DEFECT]
-
-    def of_class(self, name: str) -> "SupportSet":
-        """Return the examples of one class together with all normal examples."""
-        rows = [i for i, mask in enumerate(self.masks) if self.labels[i] == name or not mask.any()]
-        return SupportSet(
-            [self.images[i] for i in rows],
-            [self.masks[i] for i in rows],
-            [self.labels[i] for i in rows],
-            [self.paths[i] for i in rows],
-        )
+        return list(rows_by_class(self.masks, self.labels)) or [DEFECT]
 
     @classmethod
     def from_files(cls, images: Sequence[str], masks: Sequence[str]) -> "SupportSet":

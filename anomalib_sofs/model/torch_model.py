@@ -15,7 +15,7 @@ from .cache import ByteCache
 from .crops import covers_much, defect_windows
 from .encoding import Encoding, SupportEncoding
 from .heads import Head
-from .support import SupportSet
+from .support import DEFECT, SupportSet
 from .windows import apply_in_windows, continue_to, larger, window_side
 
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
@@ -97,7 +97,7 @@ class SofsModel(nn.Module):
         """
         self.backbone.ensure_weights()
         if support.normal:
-            crops, _ = self.support_crops(support, whole=False, cache=cache)
+            crops, _, _ = self.support_crops(support, whole=False, cache=cache)
             return SupportEncoding(
                 {support.classes[0]: self.head.encode_normal(crops)}, normal=True, preview=preview(support)
             )
@@ -110,10 +110,8 @@ class SofsModel(nn.Module):
             )
             raise RuntimeError(msg)
         whole = all(covers_much(mask) for mask in support.masks if mask.any())
-        classes = {}
-        for name in support.classes:
-            crops, masks = self.support_crops(support.of_class(name), whole=whole, cache=cache)
-            classes[name] = self.head.encode_crops(crops, masks)
+        crops, masks, labels = self.support_crops(support, whole=whole, cache=cache)
+        classes = self.head.encode_crops(crops, masks, labels)
         return SupportEncoding(classes, whole=whole, preview=preview(support))
 
     def support_crops(
@@ -122,26 +120,28 @@ class SofsModel(nn.Module):
         *,
         whole: bool,
         cache: "CropCache | None" = None,
-    ) -> tuple[list[list[Tensor]], list[Tensor]]:
+    ) -> tuple[list[list[Tensor]], list[Tensor], list[str]]:
         """Cut the windows that hold the defects and extract their features.
 
         Args:
-            support: Examples of one class.
+            support: The examples.
             whole: Use whole images, resized to the crop.
             cache: See :meth:`encode`.
 
         Returns:
-            Per crop the features ``(1, D_l, h, w)`` and the mask ``(h, w)``.
+            Per crop the features ``(1, D_l, h, w)``, the mask ``(h, w)`` and the class.
         """
         cache = cache or CropCache(0)
         crops: list[Crop] = []
-        for image, mask, path in zip(support.images, support.masks, support.paths, strict=True):
+        labels: list[str] = []
+        for image, mask, path, label in zip(support.images, support.masks, support.paths, support.labels, strict=True):
             marked = sha256(mask.cpu().numpy().tobytes()).digest()  # one image may show defects of several classes
             crops += cache.get(
                 (path, marked, whole, support.normal),
                 partial(self._crops_of, image, mask, whole=whole, normal=support.normal),
             )
-        return [features for features, _ in crops], [mask for _, mask in crops]
+            labels += [label] * (len(crops) - len(labels))
+        return [features for features, _ in crops], [mask for _, mask in crops], labels
 
     def _crops_of(self, image: Tensor, mask: Tensor, *, whole: bool, normal: bool) -> list["Crop"]:
         pair = torch.cat([self.normalise(image), mask[None].to(self.mean)])[None]
@@ -175,8 +175,8 @@ class SofsModel(nn.Module):
         compared = []
         for b in range(len(image)):
             features = [[layer[i : i + 1] for layer in supports] for i in range(b * crops, (b + 1) * crops)]
-            encoding = self.head.encode_crops(features, list(support_mask[b].float()))
-            compared.append(self.head.compare([layer[b : b + 1] for layer in queries], encoding))
+            encodings = self.head.encode_crops(features, list(support_mask[b].float()), [DEFECT] * crops)
+            compared.append(self.head.compare([layer[b : b + 1] for layer in queries], list(encodings.values())))
         outputs = self.head.decide(*(torch.cat(parts) for parts in zip(*compared, strict=True)))
         return self.head.loss(outputs, mask.float())
 
@@ -221,8 +221,8 @@ class SofsModel(nn.Module):
         if normal:
             cells = self.head.anomaly(features, encodings[0])
         else:
-            outputs = [self.head.decide(*self.head.compare(features, encoding)) for encoding in encodings]
-            cells = torch.cat([output[:, :1] for output in outputs], dim=1)
+            outputs = self.head.decide(*self.head.compare(features, encodings))[:, 0]
+            cells = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
         maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
         return maps if normal else maps.sigmoid()
 

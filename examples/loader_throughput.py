@@ -1,11 +1,13 @@
-"""Print how many training episodes per second the loader gives, and how long a table of 100,000 samples takes.
+"""Print the training episodes per second that the loader gives and the model takes, and the time to a large table.
 
-python examples/loader_throughput.py --root datasets/MVTecAD --novel bottle --workers 2
+python examples/loader_throughput.py --root datasets/MVTecAD --novel bottle --workers 2   # loader and model
+python examples/loader_throughput.py                                                      # table of 100,000 samples
 """
 
 import argparse
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,13 @@ import torch
 from pandas import DataFrame
 from PIL import Image
 
-from anomalib_sofs.data import MVTecADEpisodes
+from anomalib_sofs import MVTecADEpisodes, Sofs
 from anomalib_sofs.data.datamodule import EpisodeDataModule
+from anomalib_sofs.data.items import EpisodeBatch
 
 ROWS = 100_000
+BATCH = 4  # episodes per training step
+STEPS = 10  # training steps that the model is measured over
 FILES = 400  # real files that the rows of the synthetic table share
 
 
@@ -59,28 +64,61 @@ def write_synthetic(root: Path, side: int) -> None:
             (folder / kind / f"{i:06}.png").hardlink_to(source)
 
 
-def measure_loader(arguments: argparse.Namespace) -> None:
-    """Print episodes per second over one epoch, without the time that the workers take to start."""
+def measure(arguments: argparse.Namespace, supports: int, shared: int) -> None:
+    """Print episodes per second of loader and model.
+
+    Args:
+        arguments: Of the command line.
+        supports: Support crops per episode.
+        shared: Episodes that share their crops; 1 for none.
+    """
     module = MVTecADEpisodes(
         arguments.root,
         novel_categories=[arguments.novel],
         num_workers=arguments.workers,
         crop_size=arguments.crop_size,
-        crops_per_shot=arguments.crops_per_shot,
+        crops_per_shot=supports,
         episodes_per_epoch=arguments.episodes,
+        episodes_per_batch=shared,
+        train_batch_size=BATCH,
     )
     module.setup()
+    loader, model = loader_rate(module), model_rate(module)
+    what = f"{BATCH} shared crops" if shared > 1 else f"1 query + {supports} support crops each"
+    print(f"{what:30} loader {loader:6.1f} episodes/s   model {model:5.2f} episodes/s   ratio {loader / model:5.1f}")
+
+
+def loader_rate(module: MVTecADEpisodes) -> float:
+    """Measure episodes per second over one epoch, without the time that the workers take to start."""
     batches = iter(module.train_dataloader())
-    count = -sum(len(next(batches).image) for _ in range(2 * arguments.workers + 1))  # ready or under way at the start
+    for _ in range(2 * module.num_workers + 1):  # ready or under way at the start
+        next(batches)
     start = time.perf_counter()
-    count += arguments.episodes
-    for _ in batches:
-        pass
-    seconds = time.perf_counter() - start
-    print(
-        f"loader: {count / seconds:.1f} episodes/s ({arguments.workers} workers, crops of {arguments.crop_size} px, "
-        f"1 query + {arguments.crops_per_shot} support crops)"
-    )
+    count = sum(len(batch.image) for batch in batches)
+    return count / (time.perf_counter() - start)
+
+
+def model_rate(module: MVTecADEpisodes) -> float:
+    """Measure episodes per second of training steps of the default model on batches that are there already."""
+    model = Sofs()
+    model.model.backbone.ensure_weights()
+    model.train()
+    optimizer = torch.optim.AdamW(model.model.head.parameters(), lr=model.lr)
+    module.num_workers = 0
+    batches = list(islice(module.train_dataloader(), STEPS + 1))
+    for batch in batches:
+        batch.image = model.model.normalise(batch.image)
+
+    def step(batch: EpisodeBatch) -> None:
+        optimizer.zero_grad()
+        model.training_loss(batch).backward()
+        optimizer.step()
+
+    step(batches.pop())
+    start = time.perf_counter()
+    for batch in batches:
+        step(batch)
+    return sum(len(batch.image) for batch in batches) / (time.perf_counter() - start)
 
 
 def measure_table() -> None:
@@ -97,14 +135,17 @@ def measure_table() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", help="folder of categories in MVTec AD's layout")
+    parser.add_argument("--root", help="folder of categories in MVTec AD's layout; without it the table is measured")
     parser.add_argument("--novel", help="the category not to train on")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--crop-size", type=int, default=256)
-    parser.add_argument("--crops-per-shot", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--episodes", type=int, default=400)
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
     if given.root:
-        measure_loader(given)
-    measure_table()
+        print(f"{given.workers} workers, {torch.get_num_threads()} threads, crops of {given.crop_size} px:")
+        for supports, shared in ((4, 1), (1, 1), (1, BATCH)):
+            measure(given, supports, shared)
+    else:
+        measure_table()

@@ -313,7 +313,7 @@ class TestDefectSpectrum:
         )
         module.setup()
         assert module.class_names == ["Cotton-Fabric/texture", "DAGM/scratch", "Wood/point"]
-        assert sorted(module.train_data.normals) == ["bottle", "wood"]
+        assert sorted(module.train_data.crops.normals) == ["bottle", "wood"]
 
     def test_class_without_a_name(self, tmp_path):
         trees.defect_spectrum(tmp_path)

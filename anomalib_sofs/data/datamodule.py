@@ -9,8 +9,9 @@ from anomalib.data import AnomalibDataModule
 from pandas import DataFrame
 from torch.utils.data import DataLoader
 
-from .datasets import EpochSampler, QueryEpisodes, TrainEpisodes
+from .datasets import EpochSampler, QueryEpisodes, TrainEpisodes, TrainingCrops
 from .folds import Folds, novel_in
+from .shared_crops import SharedEpisodes
 from .table import check_categories, check_classes, check_disjoint, check_masks, combine
 
 
@@ -25,18 +26,21 @@ class EpisodeDataModule(AnomalibDataModule):
         crops_per_shot: Crops cut from each support image in training.
         crop_size: Side of a training crop in pixels.
         normal_crop_prob: Probability that a training query is a crop without the defect.
-        train_batch_size: Episodes per training step.
+        train_batch_size: Episodes per training step, a multiple of ``episodes_per_batch``.
         eval_batch_size: Queries per evaluation step; images of one size only, so 1 unless all sizes are equal.
         num_workers: Loader processes.
         seed: Seed of training episodes and of the protocol's support choice.
         episodes_per_epoch: Training episodes per epoch; ``None`` means one per base image.
+        episodes_per_batch: Training episodes that share one batch of crops of a class: each crop is encoded once, the
+            query of one episode and a support of others. 1 gives every episode crops of its own.
         normal_shot: Normal support images added to each evaluation support set.
         test_limit: Most test queries per class; ``None`` for all.
         val_limit: Queries per base class in the validation set.
         fold: Number of a published split: its categories are novel, all others base. Instead of naming categories.
 
     Raises:
-        ValueError: If a category is both base and novel, or ``fold`` does not exist or comes beside categories.
+        ValueError: If a category is both base and novel, ``fold`` does not exist or comes beside categories, or
+            ``train_batch_size`` is no multiple of ``episodes_per_batch``.
     """
 
     FOLDS: ClassVar[Folds] = {}
@@ -56,6 +60,7 @@ class EpisodeDataModule(AnomalibDataModule):
         num_workers: int = 2,
         seed: int = 0,
         episodes_per_epoch: int | None = None,
+        episodes_per_batch: int = 1,
         normal_shot: int = 0,
         test_limit: int | None = None,
         val_limit: int = 2,
@@ -67,6 +72,12 @@ class EpisodeDataModule(AnomalibDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if episodes_per_batch < 1 or train_batch_size % episodes_per_batch:
+            msg = (
+                f"train_batch_size={train_batch_size} is no multiple of episodes_per_batch={episodes_per_batch}: a "
+                "step takes whole groups of episodes. Change one of them."
+            )
+            raise ValueError(msg)
         self.root = Path(root)
         if fold is not None:
             if base_categories is not None or novel_categories is not None:
@@ -83,6 +94,7 @@ class EpisodeDataModule(AnomalibDataModule):
         self.crop_size = crop_size
         self.normal_crop_prob = normal_crop_prob
         self.episodes_per_epoch = episodes_per_epoch
+        self.episodes_per_batch = episodes_per_batch
         self.normal_shot = normal_shot
         self.test_limit = test_limit
         self.val_limit = val_limit
@@ -140,20 +152,35 @@ class EpisodeDataModule(AnomalibDataModule):
         if base_table is None:
             self.val_data = self.test_data
             return
-        self.train_data = TrainEpisodes(  # type: ignore[assignment]
-            base_table,
-            length=self.episodes_per_epoch or len(base_table),
-            shot=self.shot,
-            crops_per_shot=self.crops_per_shot,
-            crop_size=self.crop_size,
-            normal_crop_prob=self.normal_crop_prob,
-            seed=self.seed or 0,
-        )
+        self.train_data = self.train_episodes(base_table)  # type: ignore[assignment]
         self.val_data = QueryEpisodes(
             base_table, shot=self.shot, seed=self.seed or 0, limit=self.val_limit, normal_queries=False
         )
         if novel_table is None:
             self.test_data = self.val_data
+
+    def train_episodes(self, table: DataFrame) -> TrainEpisodes | SharedEpisodes:
+        """Make the training episodes out of the samples of the base categories."""
+        crops = TrainingCrops(table, self.crop_size)
+        length = self.episodes_per_epoch or len(table)
+        if self.episodes_per_batch == 1:
+            return TrainEpisodes(
+                crops,
+                length=length,
+                shot=self.shot,
+                crops_per_shot=self.crops_per_shot,
+                normal_crop_prob=self.normal_crop_prob,
+                seed=self.seed or 0,
+            )
+        return SharedEpisodes(
+            crops,
+            length=max(length // self.episodes_per_batch, 1),
+            size=self.episodes_per_batch,
+            shot=self.shot,
+            most_supports=self.shot * self.crops_per_shot,
+            normal_crop_prob=self.normal_crop_prob,
+            seed=self.seed or 0,
+        )
 
     def check_table(self, table: DataFrame) -> None:
         """Check the samples of the base or of the novel categories."""
@@ -186,7 +213,7 @@ class EpisodeDataModule(AnomalibDataModule):
             raise ValueError(msg)
         return DataLoader(
             self.train_data,
-            batch_size=self.train_batch_size,
+            batch_size=self.train_batch_size // self.episodes_per_batch,
             sampler=EpochSampler(len(self.train_data)),
             num_workers=self.num_workers,
             collate_fn=self.train_data.collate_fn,

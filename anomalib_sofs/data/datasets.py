@@ -17,6 +17,39 @@ from .protocol import choose_support
 from .table import NORMAL, defects, normals
 
 Row = Any  # a named tuple of the samples table
+Crop = tuple[torch.Tensor, torch.Tensor]  # image (3, c, c), mask (c, c)
+
+
+class TrainingCrops:
+    """Defect classes and normal images of a table, and augmented crops of them.
+
+    Args:
+        table: Samples, see :func:`~anomalib_sofs.data.table.combine`.
+        crop_size: Side of a crop in pixels.
+    """
+
+    def __init__(self, table: DataFrame, crop_size: int) -> None:
+        self.crop_size = crop_size
+        self.classes: list[list[Row]] = [
+            list(rows.itertuples()) for _, rows in defects(table).groupby(["category", "label"])
+        ]
+        good = normals(table).groupby("category")
+        self.normals: dict[str, list[Row]] = {str(category): list(rows.itertuples()) for category, rows in good}
+        self.augment = Augment()
+
+    def of_defect(self, row: Row, generator: random.Random) -> Crop:
+        """Cut a crop that shows the defect."""
+        return self._crop(row, generator, normal=False)
+
+    def of_background(self, row: Row, generator: random.Random) -> Crop:
+        """Cut a crop of a good image of the row's category, or around a normal pixel where there is no such image."""
+        good = self.normals.get(row.category)
+        return self._crop(generator.choice(good) if good else row, generator, normal=True)
+
+    def _crop(self, row: Row, generator: random.Random, *, normal: bool) -> Crop:
+        image, mask = read_pair(row)
+        image, mask = crop_around(image, mask, self.crop_size, generator, normal=normal)
+        return self.augment(image, mask, generator)
 
 
 class TrainEpisodes(Dataset[EpisodeItem]):
@@ -25,38 +58,30 @@ class TrainEpisodes(Dataset[EpisodeItem]):
     An episode depends on ``seed`` and its number alone, so that runs agree whatever the number of workers.
 
     Args:
-        table: Samples, see :func:`~anomalib_sofs.data.table.combine`.
+        crops: Where the crops come from.
         length: Episodes per epoch.
         shot: Support images.
         crops_per_shot: Crops cut from each support image.
-        crop_size: Side of a crop in pixels.
         normal_crop_prob: Probability of a query crop around a normal pixel.
         seed: Seed.
     """
 
     def __init__(
         self,
-        table: DataFrame,
+        crops: TrainingCrops,
         *,
         length: int,
         shot: int,
         crops_per_shot: int,
-        crop_size: int,
         normal_crop_prob: float,
         seed: int,
     ) -> None:
+        self.crops = crops
         self.length = length
         self.shot = shot
         self.crops_per_shot = crops_per_shot
-        self.crop_size = crop_size
         self.normal_crop_prob = normal_crop_prob
         self.seed = seed
-        self.classes: list[list[Row]] = [
-            list(rows.itertuples()) for _, rows in defects(table).groupby(["category", "label"])
-        ]
-        good = normals(table).groupby("category")
-        self.normals: dict[str, list[Row]] = {str(category): list(rows.itertuples()) for category, rows in good}
-        self.augment = Augment()
 
     def __len__(self) -> int:
         """Return the number of episodes per epoch."""
@@ -65,31 +90,23 @@ class TrainEpisodes(Dataset[EpisodeItem]):
     def __getitem__(self, number: int) -> EpisodeItem:
         """Make the episode with a number; numbers go on beyond the epoch's length."""
         generator = random.Random(f"{self.seed}/{number}")  # noqa: S311 - reproducible
-        rows = generator.choice(self.classes)
+        rows = generator.choice(self.crops.classes)
         query, *support = generator.sample(rows, self.shot + 1)
         normal = generator.random() < self.normal_crop_prob
-        good = self.normals.get(query.category)
-        if normal and good:
-            image, mask = self._crop(generator.choice(good), generator, normal=True)
-        else:
-            image, mask = self._crop(query, generator, normal=normal)
-        crops = [self._crop(row, generator) for row in support for _ in range(self.crops_per_shot)]
+        cut = self.crops.of_background if normal else self.crops.of_defect
+        image, mask = cut(query, generator)
+        pairs = [self.crops.of_defect(row, generator) for row in support for _ in range(self.crops_per_shot)]
         return EpisodeItem(
             image=image,
             gt_mask=mask,
             gt_label=mask.any(),
             image_path=query.image_path,
             mask_path=query.mask_path,
-            support_image=torch.stack([crop for crop, _ in crops]),
-            support_mask=torch.stack([crop_mask for _, crop_mask in crops]),
+            support_image=torch.stack([crop for crop, _ in pairs]),
+            support_mask=torch.stack([crop_mask for _, crop_mask in pairs]),
             category=query.category,
             defect_class=query.label,
         )
-
-    def _crop(self, row: Row, generator: random.Random, *, normal: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        image, mask = read_pair(row)
-        image, mask = crop_around(image, mask, self.crop_size, generator, normal=normal)
-        return self.augment(image, mask, generator)
 
     @property
     def collate_fn(self) -> Callable:

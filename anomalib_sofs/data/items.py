@@ -13,14 +13,16 @@ from torch import Tensor
 class EpisodeFields:
     """What an episode adds to an image.
 
-    Training episodes carry support crops; evaluation episodes carry the support's files, which the model reads and
-    encodes once for all queries that share them.
+    Training episodes carry support crops, or say which crops of the batch are theirs; evaluation episodes carry the
+    support's files, which the model reads and encodes once for all queries that share them.
     """
 
     support_image: Any = None
     """Support crops ``([B,] S, 3, c, c)`` in [0, 1]."""
     support_mask: Any = None
     """Support masks ``([B,] S, c, c)``."""
+    supports: Any = None
+    """Which crops of its group support an episode ``([B,] E)``, bool, where episodes share crops."""
     support_paths: Any = None
     """Files of the support images, a list per query."""
     support_mask_paths: Any = None
@@ -60,7 +62,7 @@ class EpisodeBatch(EpisodeFields, ImageBatch):
     numpy_class: ClassVar[type[NumpyEpisodeBatch]] = NumpyEpisodeBatch
 
 
-TENSORS = ("image", "gt_mask", "gt_label", "support_image", "support_mask", "counted")
+TENSORS = ("image", "gt_mask", "gt_label", "support_image", "support_mask", "supports", "counted")
 LISTS = ("image_path", "mask_path", "support_paths", "support_mask_paths", "category", "defect_class")
 
 

@@ -220,12 +220,19 @@ class Sofs(AnomalibModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor | None:
         """Learn from a batch of episodes; few-shot anomaly detection learns nothing."""
         del batch_idx
-        if getattr(batch, "support_image", None) is None:
-            return None
-        self.model.head_trained.fill_(value=True)
-        loss = self.model.episode_loss(batch.image, batch.gt_mask, batch.support_image, batch.support_mask)
-        self.log("train_loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=len(batch.image))
+        loss = self.training_loss(batch)
+        if loss is not None:
+            self.model.head_trained.fill_(value=True)
+            self.log("train_loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=len(batch.image))
         return loss
+
+    def training_loss(self, batch: AnyBatch) -> Tensor | None:
+        """Compute the loss of a batch of training episodes; ``None`` where the data has none."""
+        if getattr(batch, "supports", None) is not None:
+            return self.model.shared_episode_loss(batch.image, batch.gt_mask, batch.supports)
+        if getattr(batch, "support_image", None) is not None:
+            return self.model.episode_loss(batch.image, batch.gt_mask, batch.support_image, batch.support_mask)
+        return None
 
     def validation_step(self, batch: AnyBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Segment a batch."""

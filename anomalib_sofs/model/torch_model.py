@@ -40,6 +40,11 @@ class CropCache(ByteCache[list[Crop]]):
         super().__init__(capacity, crop_bytes)
 
 
+def one_by_one(features: list[Tensor]) -> list[list[Tensor]]:
+    """Part features ``(B, D_l, h, w)`` per layer into B times ``(1, D_l, h, w)`` per layer."""
+    return [list(layers) for layers in zip(*(layer.split(1) for layer in features), strict=True)]
+
+
 def preview(support: SupportSet) -> Tensor:
     """Draw the first support image ``(3, h, w)`` uint8, at most :data:`PREVIEW_SIDE` pixels, its mask outlined."""
     image, mask = support.images[0], support.masks[0].float()[None]
@@ -169,14 +174,38 @@ class SofsModel(nn.Module):
         Returns:
             A scalar.
         """
-        crops = support_image.shape[1]
-        supports = self.head.extract(self.backbone, self.normalise(support_image.flatten(0, 1)), normal=False)
-        queries = self.head.extract(self.backbone, image, normal=False)
+        extracted = self.head.extract(self.backbone, self.normalise(support_image.flatten(0, 1)), normal=False)
+        crops, count = one_by_one(extracted), support_image.shape[1]
+        queries = one_by_one(self.head.extract(self.backbone, image, normal=False))
+        supports = [(crops[b * count : (b + 1) * count], list(masks.float())) for b, masks in enumerate(support_mask)]
+        return self._loss(queries, mask, supports)
+
+    def shared_episode_loss(self, image: Tensor, mask: Tensor, supports: Tensor) -> Tensor:
+        """Compute the training loss of groups of episodes over the same crops, each of which is encoded once.
+
+        Args:
+            image: Normalised crops ``(B, 3, c, c)``, E of each group in turn; every one is the query of an episode.
+            mask: Their masks ``(B, c, c)``.
+            supports: Which crops of its group support each episode ``(B, E)``, bool.
+
+        Returns:
+            A scalar.
+        """
+        crops, size = one_by_one(self.head.extract(self.backbone, image, normal=False)), supports.shape[1]
+        pairs = []
+        for b, members in enumerate(supports):
+            chosen = [b // size * size + i for i in members.nonzero()[:, 0].tolist()]
+            pairs.append(([crops[i] for i in chosen], [mask[i].float() for i in chosen]))
+        return self._loss(crops, mask, pairs)
+
+    def _loss(
+        self, queries: list[list[Tensor]], mask: Tensor, supports: Sequence[tuple[list[list[Tensor]], list[Tensor]]]
+    ) -> Tensor:
+        """Compare every query with its support crops and judge all of them together."""
         compared = []
-        for b in range(len(image)):
-            features = [[layer[i : i + 1] for layer in supports] for i in range(b * crops, (b + 1) * crops)]
-            encodings = self.head.encode_crops(features, list(support_mask[b].float()), [DEFECT] * crops)
-            compared.append(self.head.compare([layer[b : b + 1] for layer in queries], list(encodings.values())))
+        for query, (crops, masks) in zip(queries, supports, strict=True):
+            encodings = self.head.encode_crops(crops, masks, [DEFECT] * len(crops))
+            compared.append(self.head.compare(query, list(encodings.values())))
         outputs = self.head.decide(*(torch.cat(parts) for parts in zip(*compared, strict=True)))
         return self.head.loss(outputs, mask.float())
 

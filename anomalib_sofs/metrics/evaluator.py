@@ -1,5 +1,6 @@
 """One evaluator for both tasks: the table at the end of a test shows what its data can tell."""
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -113,17 +114,25 @@ def _evaluated(datamodule: object) -> list[object]:
 
 
 def _without_repeats(trainer: Trainer, batch: AnyBatch, batch_idx: int) -> AnyBatch | None:
-    """Drop what a distributed sampler repeats to give every process the same number of batches.
+    """Drop what a distributed sampler repeats to give every process the same number of queries.
 
-    Such a sampler deals indices out in turn and starts again at the end; with one query per batch the ``batch_idx``-th
-    of this rank is query ``batch_idx * world_size + rank`` of all.
+    Such a sampler deals indices out in turn and starts again at the end: the n-th query of this rank is query
+    ``n * world_size + rank`` of all, and the repeats are the last rows of the last batch, which may be a short one.
     """
     loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
     if trainer.world_size == 1 or loader is None:
         return batch
-    size = len(batch.image)
-    positions = (batch_idx * size + torch.arange(size)) * trainer.world_size + trainer.global_rank
-    return batch if bool((positions < len(loader.dataset)).all()) else None
+    numbers = torch.arange(len(batch.image)) + batch_idx * loader.batch_size
+    count = int((numbers * trainer.world_size + trainer.global_rank < len(loader.dataset)).sum())
+    if count == len(batch.image):
+        return batch
+    return _first_rows(batch, count) if count else None
+
+
+def _first_rows(batch: AnyBatch, count: int) -> AnyBatch:
+    """Return a batch of the first ``count`` images."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return type(batch)(**{name: None if value is None else value[:count] for name, value in values.items()})
 
 
 def _defined(metric: Any) -> bool:  # noqa: ANN401

@@ -9,6 +9,8 @@ import torch
 from anomalib import LearningType
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
@@ -30,7 +32,6 @@ from .weights import load_into, packaged_weights, read_state
 
 logger = logging.getLogger(__name__)
 
-LIGHTNING_DEFAULT_EPOCHS = 1000
 CACHE_BYTES = 2**30
 
 
@@ -55,7 +56,7 @@ class Sofs(AnomalibModule):
         support_seed: Seed of that draw.
         lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
             categories and away from the novel ones (measured, see docs/experiments.md).
-        epochs: Training epochs if ``trainer.max_epochs`` is not given.
+        epochs: Training epochs if neither ``trainer.max_epochs`` nor another limit is given.
         pre_processor: anomalib component, or whether to use the default one.
         post_processor: Likewise.
         evaluator: Likewise.
@@ -166,12 +167,19 @@ class Sofs(AnomalibModule):
 
     # -- Lightning hooks -----------------------------------------------------------------------------------------
 
+    @AnomalibModule.trainer.setter  # type: ignore[attr-defined]
+    def trainer(self, trainer: Trainer | None) -> None:
+        """Limit the epochs where nothing else limits training; later, Lightning has put its own 1000 there."""
+        AnomalibModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        if trainer is None or trainer.max_epochs is not None or trainer.max_steps >= 0:
+            return
+        if not any(isinstance(callback, Timer) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            trainer.fit_loop.max_epochs = self.epochs
+
     def setup(self, stage: str) -> None:
         """Fit the run to the data: stock datamodules need no training and hold images of any size."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if self._episodic:
-            if stage == "fit" and self.trainer.fit_loop.max_epochs == LIGHTNING_DEFAULT_EPOCHS:
-                self.trainer.fit_loop.max_epochs = self.epochs
             return
         if datamodule is not None:
             # anomalib would resize images of different sizes to fit into one batch

@@ -17,6 +17,7 @@ from rich.console import Console
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import read_image, read_mask
 
+from .names import free_folder, result_stems
 from .panels import CLASS_COLOURS, FOUND, TRUTH, Picture, heat, outline, side_by_side
 from .regions import describe_regions
 
@@ -30,9 +31,9 @@ SIXTEEN_BITS = 65535
 class SofsVisualizer(Visualizer):
     """Pictures at native resolution: support with its mask, query, truth, prediction side by side.
 
-    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes, under ``predictions/`` in a folder named
-    like the image's own, ``NAME.png`` (the picture), ``NAME_probability.png`` (16 bits: 65535 is 1), ``NAME_mask.png``
-    (class index, 0 is background) and ``NAME.json``.
+    ``test`` writes ``images/CATEGORY/CLASS/NAME.png``; ``predict`` writes, under ``predictions/`` in folders like the
+    images' own (see :func:`result_stems`), ``NAME.png`` (the picture), ``NAME_probability.png`` (16 bits: 65535 is 1),
+    ``NAME_mask.png`` (class index, 0 is background) and ``NAME.json``.
 
     Args:
         folder: Where to write; ``None`` means the run's folder.
@@ -41,6 +42,19 @@ class SofsVisualizer(Visualizer):
     def __init__(self, folder: str | Path | None = None) -> None:
         super().__init__()
         self.folder = folder
+        self.stems: dict[str, Path] = {}
+        self.predictions = Path()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give every image a place for its picture."""
+        del pl_module
+        self.stems = result_stems(_image_files(trainer.test_dataloaders))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give every image a place for its results, never that of another image's."""
+        del pl_module
+        self.stems = result_stems(_image_files(trainer.predict_dataloaders))
+        self.predictions = free_folder(self._root(trainer) / "predictions", self.stems)
 
     def on_test_batch_end(
         self,
@@ -54,9 +68,10 @@ class SofsVisualizer(Visualizer):
         """Write the pictures of a batch."""
         del outputs, batch_idx, dataloader_idx
         root = self._root(trainer) / "images"
-        for row, path in enumerate(batch.image_path):
+        for row in range(len(batch.image_path)):
             panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row)]
-            _save(side_by_side(panels), root / self._group(batch, row) / f"{Path(path).stem}.png")
+            stem = root / self._stem(batch, row)
+            _save(side_by_side(panels), stem.with_name(f"{stem.name}.png"))
 
     def on_predict_batch_end(
         self,
@@ -68,8 +83,7 @@ class SofsVisualizer(Visualizer):
         dataloader_idx: int = 0,
     ) -> None:
         """Write pictures, maps, masks and regions of a batch."""
-        del outputs, batch_idx, dataloader_idx
-        root = self._root(trainer) / "predictions"
+        del trainer, outputs, batch_idx, dataloader_idx
         names = getattr(batch, "class_names", None) or _support_of(pl_module).names or ["defect"]
         for row, path in enumerate(batch.image_path):
             score = _numpy(batch.anomaly_map[row]).clip(0, 1)
@@ -78,7 +92,7 @@ class SofsVisualizer(Visualizer):
                 classes = np.where(maps.max(axis=0) > THRESHOLD, maps.argmax(axis=0) + 1, 0).astype(np.uint8)
             else:
                 classes = _numpy(batch.pred_mask[row]).astype(np.uint8)
-            stem = root / self._group(batch, row) / Path(path).stem
+            stem = self.predictions / self._stem(batch, row)
             panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row, classes)]
             legend = "  ".join(f"{i + 1} {name}" for i, name in enumerate(names)) if len(names) > 1 else ""
             _save(side_by_side(panels, legend), stem.with_name(f"{stem.name}.png"))
@@ -105,19 +119,19 @@ class SofsVisualizer(Visualizer):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the results are."""
-        del pl_module
-        _say(f"Pictures, maps, masks and regions: {self._root(trainer) / 'predictions'}")
+        del trainer, pl_module
+        _say(f"Pictures, maps, masks and regions: {self.predictions}")
 
     def _root(self, trainer: Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)
 
-    @staticmethod
-    def _group(batch: AnyBatch, row: int) -> Path:
-        """Sub-folder of a query: category and class, or the name of the folder that it came from."""
+    def _stem(self, batch: AnyBatch, row: int) -> Path:
+        """Place of a query's results: in a folder of its category and class, or as :func:`result_stems` says."""
+        path = str(batch.image_path[row])
         if getattr(batch, "category", None) is None:
-            return Path(Path(batch.image_path[row]).parent.name)
+            return self.stems.get(path, Path(Path(path).parent.name, Path(path).stem))
         normal = batch.gt_label is not None and not bool(batch.gt_label[row])
-        return Path(batch.category[row]) / ("good" if normal else batch.defect_class[row])
+        return Path(batch.category[row], "good" if normal else batch.defect_class[row], Path(path).stem)
 
     @staticmethod
     def _support_panels(batch: AnyBatch, row: int, pl_module: LightningModule) -> list[tuple[str, Picture]]:
@@ -147,6 +161,16 @@ class SofsVisualizer(Visualizer):
             drawn = outline(drawn, found == value, colour)
         panels.append((f"prediction ({float(batch.pred_score[row]):.2f})", drawn))
         return panels
+
+
+def _image_files(loaders: Any) -> list[str]:  # noqa: ANN401
+    """List the image files behind Lightning's data loaders."""
+    files: list[str] = []
+    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        data = loader.dataset
+        samples = getattr(data, "samples", None)
+        files += map(str, getattr(data, "image_filenames", [] if samples is None else samples["image_path"]))
+    return files
 
 
 def _support_of(pl_module: LightningModule) -> "SupportEncoding":

@@ -347,13 +347,6 @@ class TestDefectSpectrum:
             DefectSpectrumEpisodes(tmp_path, base_categories=[], novel_categories=["wood"]).setup()
 
 
-def images_masks(folder, count=3, plural="s", masks=None):
-    for i in range(count):
-        trees.picture(folder / f"image{plural}/{i}.jpg", seed=i)
-        trees.save_mask(folder / f"mask{plural}/{i}.png", trees.box() if masks is None else masks[i])
-    return folder
-
-
 class TestFolder:
     def test_support_and_query(self, tmp_path):
         root = tmp_path / "part"
@@ -391,7 +384,7 @@ class TestFolder:
 
     def test_support_and_query_are_not_for_training(self, tmp_path):
         self.test_support_and_query(tmp_path)
-        images_masks(tmp_path / "other")
+        trees.images_masks(tmp_path / "other")
         with pytest.raises(ValueError, match=r"'part' have support/ and query/.*nothing to train on"):
             FolderEpisodes(tmp_path, base_categories=["part"]).setup()
         with pytest.raises(ValueError, match=r"'other' have not. Test them apart"):
@@ -405,7 +398,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("plural", ["", "s"])
     def test_images_beside_masks(self, tmp_path, plural):
-        images_masks(tmp_path / "cup", 3, plural, [trees.box(), trees.box(), trees.box() * 0])
+        trees.images_masks(tmp_path / "cup", 3, plural, [trees.box(), trees.box(), trees.box() * 0])
         for root in (tmp_path, tmp_path / "cup"):  # a folder of categories, or one category
             module = FolderEpisodes(root, **KWARGS)
             module.setup()
@@ -414,7 +407,7 @@ class TestFolder:
 
     def test_class_numbers(self, tmp_path):
         both = trees.box(value=1) + trees.box((20, 20, 22, 22), value=2)
-        images_masks(tmp_path, 3, masks=[both, both, trees.box() * 0])
+        trees.images_masks(tmp_path, 3, masks=[both, both, trees.box() * 0])
         module = FolderEpisodes(tmp_path, **KWARGS)
         module.setup()
         assert module.class_names == [f"{tmp_path.name}/class_1", f"{tmp_path.name}/class_2"]
@@ -423,13 +416,13 @@ class TestFolder:
         assert mask_of(module, tmp_path.name, "0.jpg", "scratch").sum() == 4
 
     def test_class_number_without_a_name(self, tmp_path):
-        images_masks(tmp_path, masks=[trees.box(value=value) for value in (1, 1, 2)])
+        trees.images_masks(tmp_path, masks=[trees.box(value=value) for value in (1, 1, 2)])
         (tmp_path / "classes.txt").write_text("dent")
         with pytest.raises(ValueError, match=r"2\.png holds class 2, which has no name in .*classes\.txt.*1 dent"):
             FolderEpisodes(tmp_path).setup()
 
     def test_doubled_class_name(self, tmp_path):
-        images_masks(tmp_path)
+        trees.images_masks(tmp_path)
         (tmp_path / "classes.txt").write_text("dent\ndent")
         with pytest.raises(ValueError, match=r"classes\.txt names class 1 'dent'"):
             FolderEpisodes(tmp_path).setup()
@@ -479,7 +472,7 @@ class TestBadFolder:
             FolderEpisodes(tmp_path).setup()
 
     def test_missing_mask_and_missing_image(self, tmp_path):
-        images_masks(tmp_path)
+        trees.images_masks(tmp_path)
         (tmp_path / "masks/1.png").rename(tmp_path / "masks/7.png")
         with pytest.raises(ValueError, match=r"images/1\.jpg has no mask: expected .*masks/1\.png"):
             FolderEpisodes(tmp_path).setup()
@@ -488,14 +481,14 @@ class TestBadFolder:
             FolderEpisodes(tmp_path).setup()
 
     def test_mask_of_another_size(self, tmp_path):
-        images_masks(tmp_path, masks=[trees.box(), trees.box(), trees.box(size=(20, 20))])
+        trees.images_masks(tmp_path, masks=[trees.box(), trees.box(), trees.box(size=(20, 20))])
         with pytest.raises(ValueError, match=r"2\.png is 20 x 20 pixels, its image .*2\.jpg 40 x 32"):
             FolderEpisodes(tmp_path).setup()
 
     @pytest.mark.parametrize("layout", ["images", "mvtec"])
     def test_duplicate_stems(self, tmp_path, layout):
         if layout == "images":
-            images_masks(tmp_path)
+            trees.images_masks(tmp_path)
             trees.picture(tmp_path / "images/1.png")
             twins = r"1\.jpg and .*1\.png share one stem"
         else:
@@ -506,9 +499,9 @@ class TestBadFolder:
 
     @pytest.mark.parametrize("what", ["file", "folder", "category"])
     def test_links_that_leave_the_root(self, tmp_path, what):
-        images_masks(tmp_path / "elsewhere")
+        trees.images_masks(tmp_path / "elsewhere")
         root = tmp_path / "root"
-        images_masks(root / "cup")
+        trees.images_masks(root / "cup")
         link = {"file": root / "cup/images/1.jpg", "folder": root / "cup/masks", "category": root / "cap"}[what]
         target = {"file": "images/1.jpg", "folder": "masks", "category": "."}[what]
         if what == "file":
@@ -520,7 +513,7 @@ class TestBadFolder:
             FolderEpisodes(root).setup()
 
     def test_links_inside_the_root_and_to_it_are_fine(self, tmp_path):
-        images_masks(tmp_path / "root")
+        trees.images_masks(tmp_path / "root")
         (tmp_path / "root/images/2.jpg").rename(tmp_path / "root/kept.jpg")
         (tmp_path / "root/images/2.jpg").symlink_to(tmp_path / "root/kept.jpg")
         (tmp_path / "link").symlink_to(tmp_path / "root")
@@ -535,12 +528,12 @@ class TestBadFolder:
             MVTecADEpisodes(tmp_path / "root", novel_categories=["cup"]).setup()
 
     def test_only_normal_images(self, tmp_path):
-        images_masks(tmp_path / "cup", masks=[trees.box() * 0] * 3)
+        trees.images_masks(tmp_path / "cup", masks=[trees.box() * 0] * 3)
         with pytest.raises(ValueError, match="Category 'cup' has only normal images"):
             FolderEpisodes(tmp_path).setup()
 
     def test_too_few_images(self, tmp_path):
-        images_masks(tmp_path / "cup", 2)
+        trees.images_masks(tmp_path / "cup", 2)
         with pytest.raises(ValueError, match=r"'defect' of 'cup' has 2 images; 2 shots need at least 3"):
             FolderEpisodes(tmp_path, shot=2).setup()
 
@@ -596,8 +589,8 @@ def test_trains_and_tests(tmp_path, name):
             trees.defect_spectrum(tmp_path), novel_categories=["DAGM"], crop_size=16, **KWARGS
         )
     else:
-        images_masks(tmp_path / "cup")
-        images_masks(tmp_path / "can")
+        trees.images_masks(tmp_path / "cup")
+        trees.images_masks(tmp_path / "can")
         module = FolderEpisodes(tmp_path, novel_categories=["cup"], crop_size=16, **KWARGS)
     module.setup()
     batch = next(iter(module.train_dataloader()))

@@ -151,6 +151,13 @@ def defect_spectrum(root: Path) -> Path:
     return root
 
 
+def images_masks(folder: Path, count: int = 3, plural: str = "s", masks: list[np.ndarray] | None = None) -> Path:
+    for i in range(count):
+        picture(folder / f"image{plural}/{i}.jpg", seed=i)
+        save_mask(folder / f"mask{plural}/{i}.png", box() if masks is None else masks[i])
+    return folder
+
+
 def labelme(path: Path, shapes: list[dict], image: str | None = None, size: tuple[int, int] = SIZE) -> Path:
     name = image or f"{path.stem}.png"
     content = {

@@ -69,7 +69,7 @@ def test_same_seed_gives_the_same_table(episodic, products, tmp_path):
     assert table(train_episodes(products, tmp_path).stdout) == table(episodic[1])
 
 
-def test_two_processes_print_the_same_table_as_one(episodic, products, tmp_path):
+def test_two_processes_with_larger_batches_print_the_same_table_as_one(episodic, products, tmp_path):
     folder, _ = episodic
     command = (
         "anomalib", "test", "--model", "Sofs", "--data", "MVTecADEpisodes", "--data.root", products,
@@ -78,8 +78,9 @@ def test_two_processes_print_the_same_table_as_one(episodic, products, tmp_path)
     )  # fmt: skip
     one = run(*command, cwd=tmp_path)
     two = run(
-        *command, "--trainer.strategy", "ddp", "--trainer.devices", "2", cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}
-    )
+        *command, "--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.eval_batch_size", "4", cwd=tmp_path,
+        env={"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert table(two.stdout) == pytest.approx(table(one.stdout), abs=1e-5)
 
 

@@ -211,10 +211,11 @@ class EpisodeDataModule(AnomalibDataModule):
         if not hasattr(self, "train_data"):
             msg = "There is no base category to train on: name base_categories, or use `anomalib test`."
             raise ValueError(msg)
+        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(
             self.train_data,
             batch_size=self.train_batch_size // self.episodes_per_batch,
-            sampler=EpochSampler(len(self.train_data)),
+            sampler=EpochSampler(len(self.train_data), processes, rank),
             num_workers=self.num_workers,
             collate_fn=self.train_data.collate_fn,
             persistent_workers=self.num_workers > 0,

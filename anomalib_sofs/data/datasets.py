@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from anomalib.data import AnomalibDataset
 from pandas import DataFrame
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from anomalib_sofs.images import read_image, read_mask
 
@@ -114,28 +114,24 @@ class TrainEpisodes(Dataset[EpisodeItem]):
         return collate_episodes
 
 
-class EpochSampler(Sampler[int]):
-    """Numbers the episodes of each epoch anew, so that no two epochs see the same ones.
+class EpochSampler(DistributedSampler[int]):
+    """Numbers the episodes of each epoch anew, so that no two epochs see the same ones, and deals them out.
+
+    Lightning would wrap any other sampler for several processes, and not tell it the epoch.
 
     Args:
-        length: Episodes per epoch.
+        length: Episodes per epoch, of all processes together.
+        processes: How many there are.
+        rank: Number of this one.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, processes: int = 1, rank: int = 0) -> None:
+        super().__init__(range(length), processes, rank, shuffle=False)  # type: ignore[arg-type]
         self.length = length
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this, also when a run is resumed."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of episodes per epoch."""
-        return self.length
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the numbers of the epoch's episodes."""
-        yield from range(self.epoch * self.length, (self.epoch + 1) * self.length)
+        """Yield the numbers of this process's episodes in the epoch."""
+        return (self.epoch * self.length + number for number in super().__iter__())
 
 
 class QueryEpisodes(AnomalibDataset):

@@ -5,6 +5,7 @@ python examples/loader_throughput.py                                            
 """
 
 import argparse
+import os
 import tempfile
 import time
 from itertools import islice
@@ -35,9 +36,8 @@ class SyntheticEpisodes(EpisodeDataModule):
     def samples_of(self, category: str) -> DataFrame:
         """List the category's rows, ten classes."""
         folder = self.root / category
-        images = sorted((folder / "image").iterdir())
-        masks = [str(folder / "mask" / image.name) for image in images]
-        table = DataFrame({"image_path": map(str, images), "mask_path": masks})
+        names = sorted(os.listdir(folder / "image"))  # noqa: PTH208 - quick, so that the package is measured
+        table = DataFrame({f"{kind}_path": [f"{folder}/{kind}/{name}" for name in names] for kind in ("image", "mask")})
         table["label"] = [f"class_{i % 10}" for i in range(len(table))]
         table["split"] = "test"
         table["label_index"] = 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from anomalib_sofs.data.items import EpisodeBatch
 from anomalib_sofs.metrics import EpisodeIoU, NativeAUPRO, SofsEvaluator
+from anomalib_sofs.metrics.class_confusion import ClassConfusion, class_of
 
 
 def boolean(rows):
@@ -117,6 +118,50 @@ def test_an_image_that_is_defect_all_over_counts_as_a_region():
     whole = torch.full((1, 4, 4), 0.9), torch.ones(1, 4, 4).bool()
     half = torch.tensor([[[0.1, 0.2, 0.3], [0.1, 0.2, 0.8]]]), torch.tensor([[[0, 0, 0], [0, 0, 1]]]).bool()
     assert aupro(NativeAUPRO, whole, half) == pytest.approx(1.0)
+
+
+# -- several classes -------------------------------------------------------------------------------------------------
+
+
+def test_confusion_of_classes_by_hand():
+    confusion = ClassConfusion(["dent", "hole"])
+    # images of different sizes: a dent half found as a hole, a hole missed but for one pixel, a good part, and a class
+    # that the support does not mark
+    confusion.update(torch.tensor([[1, 2, 0], [0, 0, 1]]), boolean([[1, 1, 0], [0, 0, 0]]), "dent")
+    confusion.update(torch.tensor([[2, 0, 0, 0]]), boolean([[1, 1, 0, 0]]), "hole")
+    confusion.update(torch.tensor([[0, 2]]), boolean([[0, 0]]), "dent")
+    confusion.update(torch.tensor([[1, 0, 0]]), boolean([[1, 1, 0]]), "other defects")
+    results = confusion.compute()
+    assert results.truth == ["background", "dent", "hole", "other defects"]
+    assert results.found == ["background", "dent", "hole"]
+    assert results.pixels == [[7, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0]]
+    assert results.table() == pytest.approx({"IoU/dent": 1 / 4, "IoU/hole": 1 / 4, "mIoU": 1 / 4})
+
+
+def test_a_class_that_no_image_shows_has_no_iou_and_there_may_be_none_at_all():
+    confusion = ClassConfusion(["dent", "hole"])
+    assert confusion.compute() is None
+    confusion.update(torch.tensor([[1, 0]]), boolean([[0, 0]]), "other defects")
+    assert confusion.compute().table() == {}
+    confusion.update(torch.tensor([[1, 0]]), boolean([[1, 0]]), "dent")
+    assert confusion.compute().table() == pytest.approx({"IoU/dent": 1 / 2, "mIoU": 1 / 2})
+    assert confusion.compute().truth == ["background", "dent", "hole"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (("data/ground_truth/dent/1_mask.png", "data/test/dent/1.png"), "dent"),
+        (("hole/mask/1.png", "hole/image/1.png"), "hole"),
+        ((None, "data/test/hole/1.png"), "hole"),
+        (("", "data/test/good/1.png"), "other defects"),
+        (("masks/1.png", "dent/1.png"), "dent"),  # the mask's folder says nothing
+        (("hole/mask/dent/1.png", "x/1.png"), "dent"),  # the nearest folder counts
+        (("dent/a/b/1.png", "a/b/1.png"), "other defects"),
+    ],
+)
+def test_the_class_of_an_image_is_the_name_of_its_folder(files, expected):
+    assert class_of(files, ["dent", "hole"]) == expected
 
 
 # -- evaluator -------------------------------------------------------------------------------------------------------

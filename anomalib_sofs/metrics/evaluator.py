@@ -1,24 +1,30 @@
 """One evaluator for both tasks: the table at the end of a test shows what its data can tell."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib.metrics import AUROC, Evaluator, F1Score
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from rich.console import Console
 
 from anomalib_sofs.batches import AnyBatch
 
 from .aupro import NativeAUPRO
 from .binned_auroc import BinnedAUROC
+from .class_confusion import ClassConfusion, class_of
+from .class_report import print_results, write_results
 from .episode_iou import EpisodeIoU
 
 
 class SofsEvaluator(Evaluator):
-    """IoU metrics for episodes; anomalib's image and pixel metrics, with AUPRO, for anomaly detection.
+    """IoU metrics for episodes; anomalib's image and pixel metrics, with AUPRO, for everything else.
 
-    AUROC needs both normal and defective examples: where the data has only one kind, the row is left out.
+    AUROC needs both normal and defective examples: where the data has only one kind, the row is left out. A stored
+    support set of several classes adds their IoU, and a confusion matrix that is printed and written to
+    ``classes.json`` in the run's folder; the true class of an image is the name of the folder that it lies in.
     """
 
     def __init__(self) -> None:
@@ -31,6 +37,7 @@ class SofsEvaluator(Evaluator):
         self.binned_pixel_auroc = BinnedAUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
         self.iou = EpisodeIoU([])
         self.episodic = False
+        self.confusion: ClassConfusion | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the metrics by the kind of data."""
@@ -52,11 +59,19 @@ class SofsEvaluator(Evaluator):
         for metric in self._metrics():
             metric.update(batch)
         if not self.episodic:
+            self._update_classes(batch)
             return
         rows = zip(batch.category, batch.defect_class, batch.counted, batch.pred_mask, batch.gt_mask, strict=True)
         for category, defect_class, counted, prediction, truth in rows:
             if counted:
                 self.iou.update(f"{category}/{defect_class}", prediction, truth)
+
+    def _update_classes(self, batch: AnyBatch) -> None:
+        if self.confusion is None or batch.gt_mask is None:
+            return
+        masks = batch.mask_path or [None] * len(batch.image_path)
+        for found, truth, *files in zip(batch.class_map, batch.gt_mask, masks, batch.image_path, strict=True):
+            self.confusion.update(found, truth, class_of(files, self.confusion.classes))
 
     def _log(self, pl_module: LightningModule, prefix: str = "") -> None:
         values = {prefix + name: value for name, value in self.iou.compute().items()}
@@ -90,6 +105,14 @@ class SofsEvaluator(Evaluator):
         if self.episodic:
             self._log(pl_module, prefix="val_")
 
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the model, which has its support set by now, for the classes."""
+        del trainer
+        model: Any = pl_module.model
+        support = model.support
+        several = not self.episodic and len(support) > 1
+        self.confusion = ClassConfusion(support.names).to(pl_module.device) if several else None
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -105,8 +128,17 @@ class SofsEvaluator(Evaluator):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log all metrics that are defined."""
-        del trainer
         self._log(pl_module)
+        results = self.confusion.compute() if self.confusion is not None else None
+        if results is None:
+            return
+        for name, value in results.table().items():
+            pl_module.log(name, value, rank_zero_only=False)
+        if trainer.is_global_zero:
+            console = Console()
+            print_results(results, console)
+            file = write_results(results, Path(trainer.default_root_dir))
+            console.print(f"Classes: {file}", soft_wrap=True, highlight=False)
 
 
 def _evaluated(datamodule: object) -> list[object]:

@@ -22,6 +22,7 @@ from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
 from .cache import ByteCache
+from .class_map import class_map
 from .encoding import SupportEncoding, encoding_bytes
 from .heads import HeadName, build_head, default_crop, head_layers
 from .post_processor import SofsPostProcessor
@@ -265,7 +266,7 @@ class Sofs(AnomalibModule):
             maps = self.model.class_maps(batch.image)
             normal = self.model.support.normal
             if len(self.model.support) > 1:
-                batch.class_maps = maps
+                batch.class_map = class_map(maps)
                 batch.class_names = self.model.support.names
             return batch.update(**self.model.summarise(maps, normal=normal)._asdict())
         supports = zip(batch.support_paths, batch.support_mask_paths, strict=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from .regions import describe_regions
 if TYPE_CHECKING:
     from anomalib_sofs.model.encoding import SupportEncoding
 
-THRESHOLD = 0.5
 SIXTEEN_BITS = 65535
 
 
@@ -69,9 +69,10 @@ class SofsVisualizer(Visualizer):
         del outputs, batch_idx, dataloader_idx
         root = self._root(trainer) / "images"
         for row in range(len(batch.image_path)):
-            panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row)]
+            classes = _numpy(batch.class_map[row]).astype(np.uint8) if hasattr(batch, "class_map") else None
+            panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row, classes)]
             stem = root / self._stem(batch, row)
-            _save(side_by_side(panels), stem.with_name(f"{stem.name}.png"))
+            _save(side_by_side(panels, _legend(getattr(batch, "class_names", []))), stem.with_name(f"{stem.name}.png"))
 
     def on_predict_batch_end(
         self,
@@ -87,15 +88,11 @@ class SofsVisualizer(Visualizer):
         names = getattr(batch, "class_names", None) or _support_of(pl_module).names or ["defect"]
         for row, path in enumerate(batch.image_path):
             score = _numpy(batch.anomaly_map[row]).clip(0, 1)
-            if hasattr(batch, "class_maps"):
-                maps = _numpy(batch.class_maps[row])
-                classes = np.where(maps.max(axis=0) > THRESHOLD, maps.argmax(axis=0) + 1, 0).astype(np.uint8)
-            else:
-                classes = _numpy(batch.pred_mask[row]).astype(np.uint8)
+            found = batch.class_map if hasattr(batch, "class_map") else batch.pred_mask
+            classes = _numpy(found[row]).astype(np.uint8)
             stem = self.predictions / self._stem(batch, row)
             panels = [*self._support_panels(batch, row, pl_module), *self._panels(batch, row, classes)]
-            legend = "  ".join(f"{i + 1} {name}" for i, name in enumerate(names)) if len(names) > 1 else ""
-            _save(side_by_side(panels, legend), stem.with_name(f"{stem.name}.png"))
+            _save(side_by_side(panels, _legend(names)), stem.with_name(f"{stem.name}.png"))
             probability = Image.fromarray((score * SIXTEEN_BITS).round().astype(np.uint16))
             _save(probability, stem.with_name(f"{stem.name}_probability.png"))
             _save(Image.fromarray(classes), stem.with_name(f"{stem.name}_mask.png"))
@@ -171,6 +168,10 @@ def _image_files(loaders: Any) -> list[str]:  # noqa: ANN401
         samples = getattr(data, "samples", None)
         files += map(str, getattr(data, "image_filenames", [] if samples is None else samples["image_path"]))
     return files
+
+
+def _legend(names: Sequence[str]) -> str:
+    return "  ".join(f"{i} {name}" for i, name in enumerate(names, start=1)) if len(names) > 1 else ""
 
 
 def _support_of(pl_module: LightningModule) -> "SupportEncoding":

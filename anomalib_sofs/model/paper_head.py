@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone, to_finest_grid, unit_scale
+from .coreset import coreset
 from .downsampling import MaskDownsampling, downsample_mask
 from .encoding import Encoding
 from .fusion import fuse
@@ -15,6 +16,8 @@ from .prototypes import masked_mean
 from .reduction import Reduction
 from .support import rows_by_class
 from .transformer import TransformerStage
+
+CROPS = 4  # support crops that pass the transformer at once: bounds its memory, however many crops there are
 
 
 class PaperHead(nn.Module):
@@ -30,6 +33,8 @@ class PaperHead(nn.Module):
             DINOv2, does not; with a CNN's raw features its logits saturate.
         multiple: Sides of a window are multiples of this number of pixels.
         dice_smooth: Weight of normal crops in the mixed normal Dice loss.
+        coreset: Keep a coreset of each layer's background cells (step 4): a share of them (0.1) or a number (1000).
+            ``None`` keeps all.
     """
 
     fixed_window = True
@@ -45,8 +50,10 @@ class PaperHead(nn.Module):
         scale_features: bool = False,
         dice_smooth: float = 1e5,
         multiple: int = 32,
+        coreset: float | None = None,
     ) -> None:
         super().__init__()
+        self.coreset = coreset
         self.multiple = self.normal_multiple = multiple
         self.dice_smooth = dice_smooth
         self.mask_downsampling = mask_downsampling
@@ -83,8 +90,13 @@ class PaperHead(nn.Module):
     def encode_normal(self, crops: list[list[Tensor]]) -> Encoding:
         """Encode normal support crops only (step 10): their cells are the background, nothing trained is used."""
         features = self.prepare([torch.cat(layer) for layer in zip(*crops, strict=True)])
-        empty = features[0].new_zeros(len(features[0]), *features[0].shape[-2:])
-        return {f"background_cells_{i}": background_cells(layer, empty) for i, layer in enumerate(features)}
+        return self._background(features, features[0].new_zeros(len(features[0]), *features[0].shape[-2:]))
+
+    def _background(self, features: list[Tensor], shares: Tensor) -> Encoding:
+        cells = [background_cells(layer, shares) for layer in features]
+        if self.coreset is not None:
+            cells = [coreset(layer, self.coreset) for layer in cells]
+        return {f"background_cells_{i}": layer for i, layer in enumerate(cells)}
 
     def anomaly(self, features: list[Tensor], encoding: Encoding) -> Tensor:
         """Abnormal prior, maximum over layers ``(B, 1, h, w)`` (step 10)."""
@@ -109,17 +121,29 @@ class PaperHead(nn.Module):
         features = self.prepare(features)
         shares = downsample_mask(masks, (features[0].shape[-2], features[0].shape[-1]), self.mask_downsampling)
         encoding = {f"defect_cells_{i}": defect_cells(layer, shares) for i, layer in enumerate(features)}
-        encoding |= {f"background_cells_{i}": background_cells(layer, shares) for i, layer in enumerate(features)}
-        prototypes = torch.cat([masked_mean(layer, shares) for layer in features], dim=1)
-        cells, prototype = self.reduction.forward_support(torch.cat(features, dim=1), prototypes)
-        cells = self.stages(cells)
-        inside = shares > 0
-        return encoding | {
-            "prototype": prototype,
-            "class_vector": masked_mean(self.classifier(cells), shares).mean(dim=0),
-            "support_cells": cells.permute(0, 2, 3, 1)[inside],
-            "support_shares": shares[inside],
+        parts = [
+            self._encode_marked(torch.cat(layers, dim=1), part)
+            for *layers, part in zip(*(t.split(CROPS) for t in [*features, shares]), strict=True)
+        ]
+        prototypes, vectors, cells = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return {
+            **encoding,
+            **self._background(features, shares),
+            "prototype": prototypes.mean(dim=0),
+            "class_vector": vectors.mean(dim=0),
+            "support_cells": cells,
+            "support_shares": shares[shares > 0],
         }
+
+    def _encode_marked(self, features: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run support crops ``(n, sum D, h, w)`` through steps 2 and 5 to 7.
+
+        Returns:
+            Reduced prototypes ``(n, C)``, class vectors ``(n, C1)`` and the marked cells of all crops ``(t, C1)``.
+        """
+        cells, prototypes = self.reduction.forward_support(features, masked_mean(features, shares))
+        cells = self.stages(cells)
+        return prototypes, masked_mean(self.classifier(cells), shares), cells.permute(0, 2, 3, 1)[shares > 0]
 
     def priors(self, features: list[Tensor], encoding: Encoding) -> tuple[Tensor, Tensor]:
         """Compute both priors per layer.

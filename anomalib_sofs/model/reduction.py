@@ -40,12 +40,12 @@ class Reduction(nn.Module):
             prototypes: Masked means, concatenated alike ``(N, sum D)``.
 
         Returns:
-            Support cells ``(N, C1, h, w)`` and the mean reduced prototype ``(C,)``.
+            Support cells ``(N, C1, h, w)`` and the reduced prototypes ``(N, C)``.
         """
         reduced_prototype = self.prototype(prototypes[..., None, None])
         reduced = self.support(features)
         cells = self.merge_support(torch.cat([reduced, reduced_prototype.expand_as(reduced)], dim=1))
-        return cells, reduced_prototype.mean(dim=0).flatten()
+        return cells, reduced_prototype.flatten(1)
 
     def forward_query(self, features: Tensor, prototype: Tensor, priors: Tensor) -> Tensor:
         """Merge the query with the support set's prototype and its priors.

@@ -1,1 +1,1 @@
-"""A benchmark that anyone can repeat: `python -m anomalib_sofs.benchmark fss|fad`."""
+"""Benchmarks that anyone can repeat: `python -m anomalib_sofs.benchmark TASK`."""

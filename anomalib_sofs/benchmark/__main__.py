@@ -1,17 +1,21 @@
-"""`python -m anomalib_sofs.benchmark fss|fad`."""
+"""`python -m anomalib_sofs.benchmark TASK`."""
 
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import fad, fss
+from . import coreset, fad, fss, image_score, memory
 from .arguments import BenchmarkError, check_writable, fail, parse
 from .machine import provenance
-from .report import write
+from .report import write, write_lines
+
+DRAWN: dict[str, ModuleType] = {"coreset": coreset, "image_score": image_score, "memory": memory}
+"""Tasks that draw their own tables."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,11 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_writable(arguments.json)
         with Progress(*shown, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-            task = fss if arguments.task == "fss" else fad
+            task = DRAWN.get(arguments.task) or (fss if arguments.task == "fss" else fad)
             records = task.run(arguments, progress)
     except BenchmarkError as error:
         fail(error)
-    sys.stdout.write(write(arguments.json, arguments.task, record, vars(arguments), records))
+    common = arguments.json, arguments.task, record, vars(arguments), records
+    drawn = arguments.task in DRAWN
+    sys.stdout.write(write_lines(*common, DRAWN[arguments.task].tables(records)) if drawn else write(*common))
     return 0
 
 

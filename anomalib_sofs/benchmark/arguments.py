@@ -58,6 +58,17 @@ def _numbers(least: int) -> Callable[[str], list[int]]:
     return parse
 
 
+def _sizes(text: str) -> list[float]:
+    try:
+        sizes = [float(name) for name in _names(text)]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) <= 0:
+        msg = f"expected shares below 1 or numbers of cells separated by commas, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return sizes
+
+
 def _limit(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         msg = f"expected a whole number of at least 1, got {text!r}"
@@ -71,16 +82,32 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     tasks = parser.add_subparsers(dest="task", required=True, parser_class=_Parser)
     fss = tasks.add_parser("fss", help="few-shot segmentation by the fixed protocol, each category as novel")
     fad = tasks.add_parser("fad", help="few-shot anomaly detection beside anomalib's models on the same images")
-    for task in (fss, fad):
+    image_score = tasks.add_parser("image_score", help="ways to make a map the score of an image, by image AUROC")
+    coreset = tasks.add_parser("coreset", help="what a coreset of the background cells costs the abnormal prior")
+    for task in (fss, fad, image_score, coreset):
         task.add_argument("--root", type=Path, required=True, help="folder of categories in MVTec AD's layout")
         task.add_argument("--categories", type=_names, required=True, metavar="A,B")
         task.add_argument("--limit", type=_limit, help="most queries per class, the first by name")
         task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
-    fss.add_argument("--weights", default="default", metavar="default|PATH", help="trained head")
+    for task in (fss, image_score):
+        task.add_argument("--weights", default="default", metavar="default|PATH", help="trained head")
     fss.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,5")
+    fss.add_argument("--normal_shots", type=_numbers(0), default=[0], metavar="0,4", help="normal images beside them")
+    fss.add_argument(
+        "--windows",
+        type=_limit,
+        metavar="SIDE",
+        help="where a category has no normal images, windows of this many pixels of its background stand for them",
+    )
     fss.add_argument("--seeds", type=_numbers(0), default=[0, 1, 2], metavar="0,1,2")
+    image_score.add_argument("--surfaces", type=Path, metavar="FOLDER", help="render held-out surfaces there, too")
     fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")
     fad.add_argument("--peers", type=_peers, default=list(PEERS), metavar=",".join(PEERS), help="or none")
+    coreset.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,4")
+    coreset.add_argument("--sizes", type=_sizes, default=[0.1, 0.01], metavar="0.1,1000", help="share or number")
+    memory = tasks.add_parser("memory", help="peak memory of support sets of many crops")
+    memory.add_argument("--crops", type=_numbers(1), default=[1, 4, 16, 64], metavar="1,4,16,64")
+    memory.add_argument("--json", type=Path, required=True, metavar="FILE")
     return parser.parse_args(argv)
 
 

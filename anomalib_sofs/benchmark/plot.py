@@ -37,7 +37,8 @@ def draw(task: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
             means = [v.mean for v in values]
             axes.errorbar(times, means, bars, marker=MARKERS[index % len(MARKERS)], label=method, capsize=3)
             for row, time, mean in zip(shown, times, means, strict=True):
-                shots = f"{row['shot']} shot"
+                normal = f" + {row['normal_shot']} normal" if row.get("normal_shot") else ""
+                shots = f"{row['shot']} shot{normal}"
                 axes.annotate(shots, (time, mean), xytext=(5, 4), textcoords="offset points", fontsize=7)
         axes.set(title=category, xlabel="seconds per image (median)", ylabel=title, xscale="log", ylim=(0, 1))
         axes.margins(x=0.2)

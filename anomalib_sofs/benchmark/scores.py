@@ -42,6 +42,14 @@ def auroc(scores: Scores, defect: NDArray[np.bool_]) -> float | None:
     return float(np.trapezoid(tpr, fpr))
 
 
+def average_precision(scores: Scores, defect: NDArray[np.bool_]) -> float:
+    """Return the average precision of scores ``(N,)``: mean precision over the recall that each step adds."""
+    order = np.argsort(-scores, kind="stable")
+    defect = defect[order].astype(bool)
+    false, true = curve(scores[order], defect.astype(float), (~defect).astype(float))
+    return float((np.diff(true) * (true / np.maximum(true + false, 1))[1:]).sum() / max(defect.sum(), 1))
+
+
 def pixel_scores(maps: Sequence[Scores], masks: Sequence[NDArray[np.bool_]]) -> dict[str, float | None]:
     """Compare anomaly maps with masks over all pixels of all images.
 

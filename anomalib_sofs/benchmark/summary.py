@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Record = Mapping[str, Any]
-GROUP = ("category", "method", "shot")
+GROUP = {"fss": ("category", "method", "shot", "normal_shot"), "fad": ("category", "method", "shot")}
 MEASURES = {
-    "fss": ("miou", "fb_iou", "false_positives", "seconds_per_image", "backbone_ratio"),
+    "fss": ("miou", "fb_iou", "false_positives", "false_area", "seconds_per_image", "backbone_ratio"),
     "fad": ("image_auroc", "pixel_auroc", "aupro", "seconds_per_image", "backbone_ratio"),
 }
 
@@ -32,19 +32,19 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), min(known), max(known)) if known else None
 
 
-def grouped(records: Sequence[Record]) -> dict[tuple[str, str, int], list[Record]]:
+def grouped(task: str, records: Sequence[Record]) -> dict[tuple[Any, ...], list[Record]]:
     """Collect the records that differ by the seed only, in their order."""
-    groups: dict[tuple[str, str, int], list[Record]] = {}
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault((record["category"], record["method"], record["shot"]), []).append(record)
+        groups.setdefault(tuple(record[name] for name in GROUP[task]), []).append(record)
     return groups
 
 
 def summarise(task: str, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return one row per category, method and shot: each measure, and each class's IoU, as :class:`Spread`."""
+    """Return one row per :data:`GROUP`: each measure, and each class's IoU, as :class:`Spread`."""
     rows = []
-    for group, members in grouped(records).items():
-        row: dict[str, Any] = dict(zip(GROUP, group, strict=True))
+    for group, members in grouped(task, records).items():
+        row: dict[str, Any] = dict(zip(GROUP[task], group, strict=True))
         row["error"] = next((member["error"] for member in members if "error" in member), None)
         row |= {measure: spread(value(member, measure) for member in members) for measure in MEASURES[task]}
         classes = sorted({name for member in members for name in member.get("iou", {})})

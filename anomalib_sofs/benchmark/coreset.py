@@ -36,13 +36,19 @@ EVERY = 4  # pixels between those that are compared, in both directions: a cell 
 class AbnormalPriorHead(PaperHead):
     """The paper's head reduced to its abnormal prior."""
 
-    def encode_crops(self, crops: list[list[Tensor]], masks: list[Tensor]) -> Encoding:
+    def encode_crops(
+        self, crops: list[list[Tensor]], masks: list[Tensor], labels: Sequence[str]
+    ) -> dict[str, Encoding]:
         """Collect the background cells."""
-        encoding = super().encode_crops(crops, masks)
-        return {name: cells for name, cells in encoding.items() if name.startswith("background")}
+        encoded = super().encode_crops(crops, masks, labels)
+        return {
+            label: {name: cells for name, cells in encoding.items() if name.startswith("background")}
+            for label, encoding in encoded.items()
+        }
 
-    def compare(self, features: list[Tensor], encoding: Encoding) -> list[Tensor]:
-        """Return the prior, mean over layers ``(B, 1, h, w)``; any increasing function of it ranks pixels alike."""
+    def compare(self, features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
+        """Return the prior of the one class, mean over layers ``(B, 1, h, w)``: whatever rises with it ranks alike."""
+        (encoding,) = encodings
         return [self.abnormal_priors(self.prepare(features), encoding).mean(dim=1, keepdim=True)]
 
 

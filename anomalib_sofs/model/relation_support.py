@@ -28,14 +28,14 @@ def _quantile(x: Tensor, q: float) -> Tensor:
     return x.kthvalue(max(1, int(q * len(x))))[0]  # torch.quantile is limited to 16M elements
 
 
-def _chosen(x: Tensor, count: int) -> Tensor:
-    """Return ``count`` rows, drawn without replacement where there are enough (always the same ones)."""
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
-    return x[order[torch.arange(count, device=x.device) % len(x)]]
+def _chosen(length: int, count: int) -> Tensor:
+    """Return ``count`` of ``length`` rows, drawn without replacement where there are enough (always the same ones)."""
+    order = torch.randperm(length, generator=torch.Generator().manual_seed(0))
+    return order[torch.arange(count) % length]
 
 
-def _exemplars(x: Tensor, count: int, whiten: Tensor) -> Tensor:
-    return F.normalize(_chosen(x, count) @ whiten, dim=1)
+def _exemplars(x: Tensor, whiten: Tensor) -> Tensor:
+    return F.normalize(x @ whiten, dim=1)
 
 
 def _mean_of(tensors: Iterable[Tensor]) -> Tensor:
@@ -46,14 +46,20 @@ def _weighted_mean(x: Tensor, weights: Tensor) -> Tensor:
     return (x * weights[:, None]).sum(0) / weights.sum()
 
 
-class _Cells(NamedTuple):
-    """Cells of one support image, centred on its own background."""
+class _Image(NamedTuple):
+    """What stays of one support image: statistics of its background, and its defect cells.
+
+    All cells are centred on the mean of its own background. Its features are not kept, so that memory stays bounded
+    however many images there are.
+    """
 
     mean: Tensor  # (C,)
-    background: Tensor  # (n, C)
-    defect: Tensor  # (d, C)
+    second: Tensor  # (C, C) second moment of the background
+    local_mean: Tensor  # (C,) of the background less its surroundings
+    local_second: Tensor  # (C, C)
+    exemplars: Tensor  # (e, C) chosen background cells
     share: Tensor  # (d,) mask share of the defect cells
-    local_background: Tensor  # (n, C)
+    defect: Tensor  # (d, C)
     local_defect: Tensor  # (d, C)
 
 
@@ -65,13 +71,31 @@ def _background(mask: Tensor) -> Tensor:
     return mask <= _quantile(mask.flatten(), 0.05)
 
 
-def _cells(grid: Tensor, mask: Tensor) -> _Cells:
-    bg, share = _background(mask).flatten(), mask.flatten()
+def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -> _Image:
+    bg, share = background.flatten(), mask.flatten()
     hit = share > 0
     x = grid.flatten(1).T
     mean = x[bg].mean(0)
+    rest = x[bg] - mean
     local = (grid - surround(grid[None])[0]).flatten(1).T
-    return _Cells(mean, x[bg] - mean, x[hit] - mean, share[hit], local[bg], local[hit])
+    local_rest = local[bg]
+    return _Image(
+        mean, rest.T @ rest / len(rest), local_rest.mean(0), local_rest.T @ local_rest / len(rest),
+        rest[exemplars], share[hit], x[hit] - mean, local[hit],
+    )  # fmt: skip
+
+
+def _reduced(grids: Sequence[Tensor], masks: Sequence[Tensor]) -> list[_Image]:
+    """Reduce the images one by one; the exemplars are drawn from the background cells of all of them."""
+    backgrounds = [_background(mask) for mask in masks]
+    ends = torch.tensor([int(background.sum()) for background in backgrounds]).cumsum(0)
+    chosen = _chosen(int(ends[-1]), BACKGROUND_CELLS)
+    images = []
+    for grid, mask, background, end in zip(grids, masks, backgrounds, ends.tolist(), strict=True):
+        start = end - int(background.sum())
+        inside = chosen[(chosen >= start) & (chosen < end)] - start
+        images.append(_reduce(grid, mask, background, inside.to(grid.device)))
+    return images
 
 
 def encode_support(
@@ -99,25 +123,24 @@ def encode_support(
     Raises:
         ValueError: If no support image shows a defect.
     """
-    images = [_cells(g, m) for g, m in zip(grids, masks, strict=True)]
-    marked: dict[str, list[_Cells]] = {}
+    images = _reduced(grids, masks)
+    marked: dict[str, list[_Image]] = {}
     for image, label in zip(images, labels, strict=True):
         if len(image.share):
             marked.setdefault(label, []).append(image)
     if not marked:
         msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
         raise ValueError(msg)
-    scale = 1 / (_mean_of((i.background**2).mean(0) for i in images).sqrt() + 1e-3)
-    covariance = _mean_of((i.background * scale).T @ (i.background * scale) / len(i.background) for i in images)
-    second = _mean_of(
-        (i.local_background * scale).T @ (i.local_background * scale) / len(i.local_background) for i in images
-    )
-    local_mean = _mean_of(i.local_background.mean(0) for i in images) * scale
+    scale = 1 / (_mean_of(i.second.diagonal() for i in images).sqrt() + 1e-3)
+    both = scale[:, None] * scale
+    covariance = _mean_of(i.second for i in images) * both
+    second = _mean_of(i.local_second for i in images) * both
+    local_mean = _mean_of(i.local_mean for i in images) * scale
     local_covariance = second - local_mean[:, None] * local_mean
 
     precision = torch.linalg.inv(_shrunk(covariance, 1.0))
     whiten = torch.linalg.cholesky(precision)
-    background = _exemplars(torch.cat([i.background for i in images]) * scale, BACKGROUND_CELLS, whiten)
+    background = _exemplars(torch.cat([i.exemplars for i in images]) * scale, whiten)
     mean = _mean_of(i.mean for i in images)
 
     encoded = {}
@@ -136,7 +159,7 @@ def encode_support(
         core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in rows]) * scale
         encoded[label] = SupportRelations(
             scale, mean, precision, whiten, background, contrast, directions, variance.clamp_min(1e-8).sqrt(),
-            _exemplars(core, DEFECT_CELLS, whiten),
+            _exemplars(core[_chosen(len(core), DEFECT_CELLS).to(core.device)], whiten),
         )  # fmt: skip
     return encoded
 

@@ -67,7 +67,12 @@ def test_training_episodes_do_not_depend_on_the_number_of_workers(tmp_path):
     epochs = []
     for workers in (0, 2):
         module = MVTecADEpisodes(
-            tmp_path, novel_categories=["cup"], crop_size=16, num_workers=workers, episodes_per_epoch=8
+            tmp_path,
+            novel_categories=["cup"],
+            crop_size=16,
+            num_workers=workers,
+            episodes_per_epoch=8,
+            episodes_per_batch=1,
         )
         module.setup()
         epochs.append(list(module.train_dataloader()))

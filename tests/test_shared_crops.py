@@ -98,3 +98,11 @@ def test_a_step_of_part_of_a_group_is_refused(tmp_path):
 def test_a_group_too_small_for_the_shots_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"2 shots need at least 3 crops.*Use episodes_per_batch=4 or more, or 1"):
         module(tmp_path, shot=2, train_batch_size=3, episodes_per_batch=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [({}, 4), ({"train_batch_size": 16}, 16), ({"train_batch_size": 2}, 1), ({"shot": 3}, 1), ({"shot": 2}, 4)],
+)
+def test_a_step_shares_its_crops_where_they_are_enough(tmp_path, arguments, expected):
+    assert MVTecADEpisodes(tmp_path, **arguments).episodes_per_batch == expected

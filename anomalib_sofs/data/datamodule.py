@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from .datasets import EpochSampler, QueryEpisodes, TrainEpisodes, TrainingCrops
 from .folds import Folds, novel_in
-from .shared_crops import SharedEpisodes
+from .shared_crops import SharedEpisodes, smallest_group
 from .table import check_categories, check_classes, check_disjoint, check_masks, combine
 
 
@@ -32,7 +32,9 @@ class EpisodeDataModule(AnomalibDataModule):
         seed: Seed of training episodes and of the protocol's support choice.
         episodes_per_epoch: Training episodes per epoch; ``None`` means one per base image.
         episodes_per_batch: Training episodes that share one batch of crops of a class: each crop is encoded once, the
-            query of one episode and a support of others. 1 gives every episode crops of its own.
+            query of one episode and a support of others; an episode then has one to ``shot * crops_per_shot`` support
+            crops. 1 gives every episode crops of its own. ``None`` shares them among all episodes of a step (measured,
+            see docs/experiments.md), if these are enough for ``shot``.
         normal_shot: Normal support images added to each evaluation support set.
         test_limit: Most test queries per class; ``None`` for all.
         val_limit: Queries per base class in the validation set.
@@ -60,7 +62,7 @@ class EpisodeDataModule(AnomalibDataModule):
         num_workers: int = 2,
         seed: int = 0,
         episodes_per_epoch: int | None = None,
-        episodes_per_batch: int = 1,
+        episodes_per_batch: int | None = None,
         normal_shot: int = 0,
         test_limit: int | None = None,
         val_limit: int = 2,
@@ -72,6 +74,8 @@ class EpisodeDataModule(AnomalibDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if episodes_per_batch is None:
+            episodes_per_batch = train_batch_size if train_batch_size >= smallest_group(shot) else 1
         if episodes_per_batch < 1 or train_batch_size % episodes_per_batch:
             msg = (
                 f"train_batch_size={train_batch_size} is no multiple of episodes_per_batch={episodes_per_batch}: a "

@@ -10,6 +10,11 @@ from .datasets import TrainingCrops
 from .items import EpisodeBatch, EpisodeItem, collate_episodes
 
 
+def smallest_group(shot: int) -> int:
+    """Return the fewest crops that give every query its ``shot`` supports and leave room for one without the defect."""
+    return shot + 2
+
+
 class SharedEpisodes(Dataset[list[EpisodeItem]]):
     """Random groups of episodes over the crops of one class: every crop is a query, and a support of other episodes.
 
@@ -39,11 +44,11 @@ class SharedEpisodes(Dataset[list[EpisodeItem]]):
         normal_crop_prob: float,
         seed: int,
     ) -> None:
-        marked = shot + 1
-        if size <= marked:
+        least, marked = smallest_group(shot), shot + 1
+        if size < least:
             msg = (
                 f"{size} episodes share {size} crops, but {shot} shots need at least {marked} crops with the defect "
-                f"and one without. Use episodes_per_batch={marked + 1} or more, or 1 (no sharing)."
+                f"and one without. Use episodes_per_batch={least} or more, or 1 (no sharing)."
             )
             raise ValueError(msg)
         self.crops = crops

@@ -1,5 +1,7 @@
 """The heads behind the model: several classes, mixed support sets, many shots, saved encodings, tiny images."""
 
+import weakref
+
 import pytest
 import torch
 from anomalib.data import ImageBatch
@@ -128,6 +130,22 @@ def test_the_encoding_does_not_grow_with_the_shots():
     assert one == eight
     maps = model.head.compare(model.head.extract(model.backbone, query(model, 64, 64), normal=False), [of_one(DARK)])[0]
     assert maps.shape == (1, MAPS, 16, 16)
+
+
+def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monkeypatch):
+    model = default_model(160)  # one window per image
+    made, alive = [], []
+
+    def extract(backbone, windows, *, normal):
+        alive.append(sum(grid() is not None for grid in made))
+        features = type(model.head).extract(backbone, windows, normal=normal)
+        made.append(weakref.ref(features[0]))
+        return features
+
+    monkeypatch.setattr(model.head, "extract", extract)
+    model.encode(support(*[DARK, BRIGHT, NORMAL] * 3))
+    assert len(alive) == 9
+    assert max(alive) <= 1
 
 
 def test_supports_of_different_sizes_work_together(model):

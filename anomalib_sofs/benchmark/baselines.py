@@ -1,6 +1,6 @@
 """Training-free methods to compare with, as heads of :class:`~anomalib_sofs.model.torch_model.SofsModel`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class PriorHead(nn.Module):
         return to_finest_grid(backbone(windows))
 
     @staticmethod
-    def encode_crops(crops: list[list[Tensor]], masks: list[Tensor], labels: Sequence[str]) -> dict[str, Encoding]:
+    def encode_crops(crops: Iterable[list[Tensor]], masks: list[Tensor], labels: Sequence[str]) -> dict[str, Encoding]:
         """Collect the marked cells of support crops of any sizes and one class: ``cells_l (N, K, D_l)`` per layer l."""
         encoding = {}
         for i, layers in enumerate(zip(*crops, strict=True)):

@@ -8,7 +8,7 @@ import statistics
 import time
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class AbnormalPriorHead(PaperHead):
     """The paper's head reduced to its abnormal prior."""
 
     def encode_crops(
-        self, crops: list[list[Tensor]], masks: list[Tensor], labels: Sequence[str]
+        self, crops: Iterable[list[Tensor]], masks: list[Tensor], labels: Sequence[str]
     ) -> dict[str, Encoding]:
         """Collect the background cells."""
         encoded = super().encode_crops(crops, masks, labels)

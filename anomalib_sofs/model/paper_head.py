@@ -1,6 +1,6 @@
 """The trainable part of the published method: steps 2 to 9 on the feature maps of one patch grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class PaperHead(nn.Module):
 
     def encode_crops(
         self,
-        crops: list[list[Tensor]],
+        crops: Iterable[list[Tensor]],
         masks: list[Tensor],
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
@@ -87,7 +87,7 @@ class PaperHead(nn.Module):
             for name, rows in rows_by_class(masks, labels).items()
         }
 
-    def encode_normal(self, crops: list[list[Tensor]]) -> Encoding:
+    def encode_normal(self, crops: Iterable[list[Tensor]]) -> Encoding:
         """Encode normal support crops only (step 10): their cells are the background, nothing trained is used."""
         features = self.prepare([torch.cat(layer) for layer in zip(*crops, strict=True)])
         return self._background(features, features[0].new_zeros(len(features[0]), *features[0].shape[-2:]))

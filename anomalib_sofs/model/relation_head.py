@@ -1,6 +1,6 @@
 """The default head: relation maps in closed form, judged by a small network that never sees a feature."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from .relation_net import RelationNet, relation_loss
 from .relation_support import encode_support
 from .relations import SupportRelations, patch_grid, relate
 
+CELL = 4  # native pixels across a cell of the grid
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
 SEGMENTATION = slice(0, 3)  # strides 4, 8 and 16, of the enlarged image
 NORMALITY = slice(1, 4)  # strides 8, 16 and 32, of the image itself
@@ -58,18 +59,18 @@ class RelationHead(nn.Module):
 
     def encode_crops(
         self,
-        crops: list[list[Tensor]],
+        crops: Iterable[list[Tensor]],
         masks: list[Tensor],
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
         """Encode support crops of any sizes, every class; crops without defect add to the background only."""
-        grids = [grid[0] for (grid,) in crops]
-        shares = [downsample_mask(m[None], (g.shape[-2], g.shape[-1]))[0] for g, m in zip(grids, masks, strict=True)]
+        grids = (grid[0] for (grid,) in crops)
+        shares = [downsample_mask(m[None], (m.shape[-2] // CELL, m.shape[-1] // CELL))[0] for m in masks]
         encoded = encode_support(grids, shares, labels, self.channels)
         return {name: relations._asdict() for name, relations in encoded.items()}
 
     @staticmethod
-    def encode_normal(crops: list[list[Tensor]]) -> Encoding:
+    def encode_normal(crops: Iterable[list[Tensor]]) -> Encoding:
         """Encode normal support crops: one space per layer."""
         encoding: Encoding = {}
         for i, layer in enumerate(zip(*crops, strict=True)):

@@ -85,7 +85,7 @@ def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -
     )  # fmt: skip
 
 
-def _reduced(grids: Sequence[Tensor], masks: Sequence[Tensor]) -> list[_Image]:
+def _reduced(grids: Iterable[Tensor], masks: Sequence[Tensor]) -> list[_Image]:
     """Reduce the images one by one; the exemplars are drawn from the background cells of all of them."""
     backgrounds = [_background(mask) for mask in masks]
     ends = torch.tensor([int(background.sum()) for background in backgrounds]).cumsum(0)
@@ -99,7 +99,7 @@ def _reduced(grids: Sequence[Tensor], masks: Sequence[Tensor]) -> list[_Image]:
 
 
 def encode_support(
-    grids: Sequence[Tensor],
+    grids: Iterable[Tensor],
     masks: Sequence[Tensor],
     labels: Sequence[str],
     channels: Sequence[int],

@@ -1,6 +1,6 @@
 """SOFS as a plain torch module: support set in, probability maps out; no Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import cast
@@ -22,15 +22,12 @@ from .windows import apply_in_windows, continue_to, larger, window_side
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
 
 
-Crop = tuple[list[Tensor], Tensor]  # features (1, D_l, h, w) per layer, mask (H, W)
-
-
-def crop_bytes(crops: list[Crop]) -> int:
+def crop_bytes(crops: list[list[Tensor]]) -> int:
     """Return the memory of cached crops in bytes."""
-    return sum(tensor.nbytes for features, mask in crops for tensor in [*features, mask])
+    return sum(layer.nbytes for features in crops for layer in features)
 
 
-class CropCache(ByteCache[list[Crop]]):
+class CropCache(ByteCache[list[list[Tensor]]]):
     """Features of support crops by image file.
 
     Args:
@@ -126,8 +123,8 @@ class SofsModel(nn.Module):
         *,
         whole: bool,
         cache: "CropCache | None" = None,
-    ) -> tuple[list[list[Tensor]], list[Tensor], list[str]]:
-        """Cut the windows that hold the defects and extract their features.
+    ) -> tuple[Iterator[list[Tensor]], list[Tensor], list[str]]:
+        """Cut the windows that hold the defects and extract their features, one image at a time.
 
         Args:
             support: The examples.
@@ -135,33 +132,38 @@ class SofsModel(nn.Module):
             cache: See :meth:`encode`.
 
         Returns:
-            Per crop the features ``(1, D_l, h, w)``, the mask ``(h, w)`` and the class.
+            Per crop the features ``(1, D_l, h, w)``, extracted when their turn comes: all of them at once would not fit
+            into memory where there are many; the mask ``(h, w)``; and the class.
         """
-        cache = cache or CropCache(0)
-        crops: list[Crop] = []
+        normal = support.normal
+        cut = partial(self._windows, whole=whole, normal=normal)
+        masks: list[Tensor] = []
         labels: list[str] = []
-        for image, mask, path, label in zip(support.images, support.masks, support.paths, support.labels, strict=True):
-            marked = sha256(mask.cpu().numpy().tobytes()).digest()  # one image may show defects of several classes
-            crops += cache.get(
-                (path, marked, whole, support.normal),
-                partial(self._crops_of, image, mask, whole=whole, normal=support.normal),
-            )
-            labels += [label] * (len(crops) - len(labels))
-        return [features for features, _ in crops], [mask for _, mask in crops], labels
+        for mask, label in zip(support.masks, support.labels, strict=True):
+            # half of a resized mask pixel counts as defect
+            masks += [(window[0, 0] > 0.5).float() for window in cut(mask[None])]  # noqa: PLR2004
+            labels += [label] * (len(masks) - len(labels))
 
-    def _crops_of(self, image: Tensor, mask: Tensor, *, whole: bool, normal: bool) -> list["Crop"]:
-        pair = torch.cat([self.normalise(image), mask[None].to(self.mean)])[None]
+        def extract(image: Tensor, mask: Tensor) -> list[list[Tensor]]:
+            windows = cut(torch.cat([self.normalise(image), mask[None].to(self.mean)]))
+            return [self.head.extract(self.backbone, window[:, :3], normal=normal) for window in windows]
+
+        def crops() -> Iterator[list[Tensor]]:
+            for image, mask, path in zip(support.images, support.masks, support.paths, strict=True):
+                marked = sha256(mask.cpu().numpy().tobytes()).digest()  # one image may show defects of several classes
+                key = (path, marked, whole, normal)
+                yield from cache.get(key, partial(extract, image, mask)) if cache else extract(image, mask)
+
+        return crops(), masks, labels
+
+    def _windows(self, planes: Tensor, *, whole: bool, normal: bool) -> list[Tensor]:
+        """Cut planes ``(C, H, W)``, the last of them a mask, where it shows defects: ``(1, C, h, w)`` each."""
+        planes = planes[None].to(self.mean)
         if whole:
-            pair = self.resize_whole(pair)
-        windows = [
-            self.pad(pair[..., y : y + self.crop_size, x : x + self.crop_size], normal=normal)
-            for y, x in defect_windows(pair[0, -1], self.crop_size, self.crops_per_shot)
-        ]
-        # half of a resized mask pixel counts as defect
-        return [
-            (self.head.extract(self.backbone, window[:, :3], normal=normal), (window[0, 3] > 0.5).float())  # noqa: PLR2004
-            for window in windows
-        ]
+            planes = self.resize_whole(planes)
+        places = defect_windows(planes[0, -1], self.crop_size, self.crops_per_shot)
+        side = self.crop_size
+        return [self.pad(planes[..., y : y + side, x : x + side], normal=normal) for y, x in places]
 
     def episode_loss(self, image: Tensor, mask: Tensor, support_image: Tensor, support_mask: Tensor) -> Tensor:
         """Compute the training loss of a batch of episodes.

@@ -255,7 +255,7 @@ def test_a_second_test_starts_from_nothing():
 def test_repeats_of_a_distributed_sampler_are_left_out():
     """Three queries on two processes: the second process repeats the first query."""
     run = trainer("cup/dent")
-    run.world_size, run.global_rank, run.test_dataloaders = 2, 1, SimpleNamespace(dataset=range(3))
+    run.world_size, run.global_rank, run.test_dataloaders = 2, 1, SimpleNamespace(dataset=range(3), batch_size=1)
     evaluator, logger = SofsEvaluator(), Logger()
     evaluator.setup(run, logger, "test")
     for i in range(2):

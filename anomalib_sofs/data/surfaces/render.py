@@ -121,6 +121,7 @@ def render(
     seed: int,
     size: Size = (256, 256),
     distractor: bool | None = None,
+    look: int | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Render one image of a product and the mask of its defect.
 
@@ -135,6 +136,8 @@ def render(
         size: Rows and columns in pixels; the field of view is the same at every size.
         distractor: Whether a defect of another class is added that is not in the mask;
             None adds one to a quarter of the images. Good parts never have one.
+        look: Number of the product whose defects these look like; None takes the product's own. The same defect
+            on unlike products is what tells real parts from rendered ones.
 
     Returns:
         The image ``(H, W, 3)``, RGB, and the mask ``(H, W)`` of zeros and ones.
@@ -149,6 +152,7 @@ def render(
         raise ValueError(msg)
     product, instance = (surface, style), (surface, style, seed, *size)
     canvas = Canvas(size, grey=chance(generator("grey", *product), 0.5))
+    look = style if look is None else look
     rng = generator("defect", defect, *instance)
 
     scene = KINDS[surface].paint(generator("surface", *product), generator("scene", *instance), canvas)
@@ -168,7 +172,7 @@ def render(
 
     mask = np.zeros(size, np.uint8)
     if defect is not None:
-        family = _family(surface, style, defect, canvas)
+        family = _family(surface, look, defect, canvas)
         for k in range(1 + min(3, int(rng.poisson(family.many)))):
             more = _put(shot, DEFECTS[defect], family, rng, mask, tries=16 if k == 0 else 2)
             if more is None and k == 0:
@@ -177,13 +181,13 @@ def render(
             if more is not None:
                 mask |= more
         if distractor if distractor is not None else chance(rng, 0.25):
-            other = _foreign(surface, style, defect, canvas, rng)
+            other = _foreign(surface, look, defect, canvas, rng)
             if other is not None:
                 near = cv2.dilate(mask, np.ones((7, 7), np.uint8))
                 _put(
                     shot,
                     DEFECTS[other],
-                    _family(surface, style, other, canvas),
+                    _family(surface, look, other, canvas),
                     rng,
                     np.asarray(near, np.uint8),
                     tries=3,

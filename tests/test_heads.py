@@ -1,5 +1,6 @@
 """The heads behind the model: several classes, mixed support sets, many shots, saved encodings, tiny images."""
 
+import math
 import weakref
 
 import pytest
@@ -60,7 +61,7 @@ def test_every_class_has_the_map_that_it_has_alone(model):
 def test_classes_of_a_support_set_share_their_background():
     bright, dark = default_model().encode(support(DARK, BRIGHT, labels=["dark", "bright"])).encodings
     shared = {name for name in dark if torch.equal(bright[name], dark[name])}
-    assert shared == {"scale", "mean", "precision", "whiten", "background"}
+    assert shared == {"scale", "mean", "precision", "whiten", "background", "plain_background"}
 
 
 def test_in_the_papers_form_a_class_knows_nothing_of_the_others():
@@ -117,7 +118,7 @@ def test_normal_images_never_dilute_the_papers_background():
 def test_four_identical_supports_are_one():
     one, four = of_one(DARK), of_one(DARK, times=4)
     assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in four.items()}
-    for name in one.keys() - {"defect", "background"}:
+    for name in one.keys() - {"defect", "background", "plain_defect", "plain_background"}:
         torch.testing.assert_close(four[name], one[name], atol=1e-4, rtol=1e-3, msg=name)
     # the exemplars are drawn from the same cells
     similarity = four["defect"] @ one["defect"].T
@@ -327,3 +328,22 @@ def test_the_paper_head_on_a_transformer_runs_through_the_model():
     maps = model.class_maps(query(model, 70, 100), model.encode(support(DARK)))
     assert maps.shape == (1, 1, 70, 100)
     assert torch.isfinite(maps).all()
+
+
+# -- the network over the maps -----------------------------------------------------------------------------------------
+
+
+def test_the_share_of_defect_on_the_support_moves_every_logit_alike():
+    net = default_model().head.net
+    maps = torch.randn(1, MAPS, 8, 12, generator=torch.Generator().manual_seed(0))
+    more = maps.clone()
+    more[:, -1] += 2
+    (one, vote), (other, same) = net(maps), net(more)
+    assert one.shape == (1, 1, 16, 24)
+    torch.testing.assert_close(other - one, torch.ones_like(one), atol=1e-4, rtol=0)
+    assert torch.equal(vote, same)
+
+
+def test_the_encoding_holds_the_log_odds_of_the_defect():
+    share = float(DARK[1].sum()) / 128**2  # of the one window that holds it
+    assert float(of_one(DARK)["odds"]) == pytest.approx(math.log(share / (1 - share)), abs=1e-3)

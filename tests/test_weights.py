@@ -190,3 +190,13 @@ def test_backbone_weights_in_a_checkpoint_are_not_downloaded(monkeypatch):
 def test_an_unknown_backbone_is_named():
     with pytest.raises(ValueError, match=r"Backbone 'resnet51' is not a timm model"):
         Sofs("resnet51")
+
+
+def test_weights_trained_on_other_relation_maps_are_refused():
+    head = default_model().head
+    state = dict(head.state_dict()) | {"net.version": torch.tensor(1)}
+    with pytest.raises(ValueError, match="do not fit this head") as error:
+        load_into(head, state, "old.safetensors")
+    assert str(error.value).splitlines()[1:] == [
+        "  net.version: 1 in the file, 2 in the model (it was trained on other relation maps)"
+    ]

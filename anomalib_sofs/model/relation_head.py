@@ -34,7 +34,7 @@ class RelationHead(nn.Module):
     multiple = 32
     normal_multiple = 16  # less continuation by reflection: it is never quite normal
 
-    def __init__(self, channels: list[int], prior: float = 6.0) -> None:
+    def __init__(self, channels: list[int], prior: float = 12.0) -> None:
         super().__init__()
         self.channels = channels[SEGMENTATION]
         self.net = RelationNet(prior=prior)
@@ -89,13 +89,12 @@ class RelationHead(nn.Module):
         """Image score of merged anomaly maps ``(B, 2, H, W)``."""
         return image_score(maps[:, 1])
 
-    @staticmethod
-    def compare(features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
-        """Relate B queries to K classes of one support set: maps ``(B * K, 18, h, w)``."""
-        return [relate(features[0], [SupportRelations(**encoding) for encoding in encodings])]
+    def compare(self, features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
+        """Relate B queries to K classes of one support set: maps ``(B * K, MAPS, h, w)``."""
+        return [relate(features[0], [SupportRelations(**encoding) for encoding in encodings], self.channels)]
 
     def decide(self, maps: Tensor) -> Tensor:
-        """Judge relation maps ``(B, 18, h, w)``.
+        """Judge relation maps ``(B, MAPS, h, w)``.
 
         Returns:
             The logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``.

@@ -7,12 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from .relations import MAPS, RELATIONS
+from .relations import RELATIONS
 
-DISCRIMINANT = RELATIONS.index("all")
-"""Place of the plain discriminant among the relation maps."""
-MIDDLE = 0.2
+DISCRIMINANT = RELATIONS.index("settled")
+"""Place of the discriminant that the prior is taken from among the relation maps."""
+MIDDLE = 0.4
 """Value of the discriminant at which the prior's logit is 0; the support's defect lies at 1, its background at 0."""
+VERSION = 2
+"""Of the relation maps and of what is made of them: weights know it, and weights of another version are refused."""
+BASE_RATE = 0.5
+"""Weight of the support's log odds in the logit: queries resemble it in how much of them is defect, but not quite."""
+USUAL_ODDS = -4.6
+"""Log odds of 1 %, where the base rate adds nothing."""
 LEAST_AREA = 0.5
 """Cells of defect from which a crop counts as defective."""
 
@@ -38,7 +44,7 @@ class RelationNet(nn.Module):
     """Small U-Net over the relation maps, refined on a grid twice as fine, with a vote on the whole image.
 
     Args:
-        maps: Channels of the relation maps.
+        relations: Number of relation maps.
         widths: Channels per level; each level halves the grid.
         fine_width: Channels of the refinement.
         prior: Slope of the plain discriminant's own logit, which the network corrects. Without it, a network trained on
@@ -47,15 +53,16 @@ class RelationNet(nn.Module):
 
     def __init__(
         self,
-        maps: int = MAPS,
-        widths: Sequence[int] = (24, 32, 48, 64),
+        relations: int = len(RELATIONS),
+        widths: Sequence[int] = (16, 24, 32),
         fine_width: int = 8,
         prior: float = 0.0,
     ) -> None:
         super().__init__()
         self.prior = prior
+        self.register_buffer("version", torch.tensor(VERSION))
         pairs = list(pairwise(widths))
-        self.stem = nn.Sequential(nn.Conv2d(maps, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(2 * relations, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
         self.ctx = nn.Sequential(nn.Linear(2 * widths[-1], 64), nn.ReLU(), nn.Linear(64, widths[-1] + 1))
@@ -73,13 +80,15 @@ class RelationNet(nn.Module):
         """Turn relations into logits.
 
         Args:
-            maps: ``(B, maps, h, w)``, h and w multiples of 8.
+            maps: ``(B, relations + 1, h, w)``, see :func:`~anomalib_sofs.model.relations.relate`; h and w multiples
+                of 4.
 
         Returns:
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
             it silences good parts as a whole.
         """
-        x = self.stem(maps)
+        maps, odds = maps[:, :-1], maps[:, -1, 0, 0]
+        x = self.stem(torch.cat([maps, standardised(maps)], dim=1))
         skips: list[Tensor] = []
         for level, encode in enumerate(self.enc):
             if level:
@@ -94,11 +103,19 @@ class RelationNet(nn.Module):
         x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         plain = maps[:, DISCRIMINANT : DISCRIMINANT + 1].clamp(-0.5, 1.2)
         plain = F.interpolate(plain, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.fine(x) + self.prior * (plain - MIDDLE) + vote[:, None, None, None], vote
+        everywhere = vote + BASE_RATE * (odds - USUAL_ODDS)
+        return self.fine(x) + self.prior * (plain - MIDDLE) + everywhere[:, None, None, None], vote
+
+
+def standardised(maps: Tensor) -> Tensor:
+    """Standardise each map ``(B, C, h, w)`` over its image: a weak contrast stands out from a quiet background."""
+    centred = maps - maps.mean((2, 3), keepdim=True)
+    deviation = centred.square().mean((2, 3), keepdim=True).sqrt()
+    return (centred / (deviation + 0.02)).clamp(-4, 8) / 2
 
 
 def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy + Dice, with a gradient on good parts too.
+    """Cross entropy + Dice + pooled IoU, with a gradient on good parts too.
 
     Args:
         logits: ``(B, 1, H, W)``.
@@ -107,9 +124,11 @@ def relation_loss(logits: Tensor, vote: Tensor, target: Tensor) -> Tensor:
     """
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2, 3))
     p, area = logits.sigmoid(), target.sum((1, 2, 3))
-    dice = 1 - (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + area + 1)
+    both, either = (p * target).sum((1, 2, 3)), (p + target - p * target).sum((1, 2, 3))
+    dice = 1 - (2 * both + 1) / (p.sum((1, 2, 3)) + area + 1)
     present = (area > LEAST_AREA).float()
     # On a good part only the few highest logits matter: any region found is a false alarm.
     highest = F.softplus(logits.flatten(1).topk(max(4, logits[0].numel() // 1000), 1)[0]).mean(1)
-    local = 2 * entropy + 1.5 * dice * present + highest * (1 - present)
-    return local.mean() + 0.4 * F.binary_cross_entropy_with_logits(vote, present)
+    single = 2 * entropy + 1.5 * dice * present + 0.3 * highest * (1 - present)
+    pooled = 1 - both.sum() / (either.sum() + 1)  # large defects count for more, as in the IoU of a class
+    return single.mean() + pooled + 0.2 * F.binary_cross_entropy_with_logits(vote, present)

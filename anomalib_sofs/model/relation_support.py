@@ -11,6 +11,8 @@ from .relations import SupportRelations, surround
 
 DEFECT_CELLS, BACKGROUND_CELLS = 32, 64
 """Exemplars kept for the nearest-neighbour maps."""
+AREAS = (1e-4, 0.5)
+"""Least and largest share of a support image that its defect counts as."""
 
 
 def _shrunk(covariance: Tensor, amount: float) -> Tensor:
@@ -38,6 +40,10 @@ def _exemplars(x: Tensor, whiten: Tensor) -> Tensor:
     return F.normalize(x @ whiten, dim=1)
 
 
+def _unit_by_layer(x: Tensor, channels: Sequence[int]) -> Tensor:
+    return torch.cat([F.normalize(layer, dim=1) for layer in x.split(list(channels), 1)], 1)
+
+
 def _mean_of(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(tensors)).mean(0)
 
@@ -58,6 +64,7 @@ class _Image(NamedTuple):
     local_mean: Tensor  # (C,) of the background less its surroundings
     local_second: Tensor  # (C, C)
     exemplars: Tensor  # (e, C) chosen background cells
+    area: Tensor  # () share of the image that is defect
     share: Tensor  # (d,) mask share of the defect cells
     defect: Tensor  # (d, C)
     local_defect: Tensor  # (d, C)
@@ -81,7 +88,7 @@ def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -
     local_rest = local[bg]
     return _Image(
         mean, rest.T @ rest / len(rest), local_rest.mean(0), local_rest.T @ local_rest / len(rest),
-        rest[exemplars], share[hit], x[hit] - mean, local[hit],
+        rest[exemplars], share.mean(), share[hit], x[hit] - mean, local[hit],
     )  # fmt: skip
 
 
@@ -140,7 +147,8 @@ def encode_support(
 
     precision = torch.linalg.inv(_shrunk(covariance, 1.0))
     whiten = torch.linalg.cholesky(precision)
-    background = _exemplars(torch.cat([i.exemplars for i in images]) * scale, whiten)
+    cells = torch.cat([i.exemplars for i in images]) * scale
+    background, plain_background = _exemplars(cells, whiten), _unit_by_layer(cells, channels)
     mean = _mean_of(i.mean for i in images)
 
     encoded = {}
@@ -157,9 +165,11 @@ def encode_support(
         )
         variance = torch.cat([_variance(directions[:-1], covariance), _variance(directions[-1:], second)])
         core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in rows]) * scale
+        core = core[_chosen(len(core), DEFECT_CELLS).to(core.device)]
+        odds = torch.logit(_mean_of(i.area for i in rows).clamp(*AREAS))
         encoded[label] = SupportRelations(
-            scale, mean, precision, whiten, background, contrast, directions, variance.clamp_min(1e-8).sqrt(),
-            _exemplars(core[_chosen(len(core), DEFECT_CELLS).to(core.device)], whiten),
+            scale, mean, precision, whiten, background, plain_background, contrast, directions,
+            variance.clamp_min(1e-8).sqrt(), _exemplars(core, whiten), _unit_by_layer(core, channels), odds,
         )  # fmt: skip
     return encoded
 

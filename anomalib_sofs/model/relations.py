@@ -29,10 +29,13 @@ class SupportRelations(NamedTuple):
     precision: Tensor  # (C, C) shared: inverse of the shrunk background covariance
     whiten: Tensor  # (C, C) shared: its Cholesky factor
     background: Tensor  # (64, C) shared: whitened unit background cells
+    plain_background: Tensor  # (64, C) shared: the same cells not whitened, the part of each layer of unit length
     contrast: Tensor  # (C,) defect minus background, scaled
     directions: Tensor  # (6, C) discriminants; the defect lies at 1, the background at 0
     sigma: Tensor  # (6,) standard deviation of the background along them
     defect: Tensor  # (32, C) whitened unit defect cells
+    plain_defect: Tensor  # (32, C) the same cells not whitened, the part of each layer of unit length
+    odds: Tensor  # () log odds of the share of the support that is defect
 
 
 def patch_grid(features: Sequence[Tensor]) -> Tensor:
@@ -57,18 +60,19 @@ def surround(x: Tensor, cells: int = BOX) -> Tensor:
 
 
 RELATIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "settled", "support_centred", "adapted", "local",
-             "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background",
-             "nearer")  # fmt: skip
-"""Names of the relation maps in order; the log spread of the query along the main direction follows, a constant map."""
+             "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background", "nearer",
+             "defect4", "background4", "rarity4", "defect8", "background8", "rarity8",
+             "defect16", "background16", "rarity16", "log_spread")  # fmt: skip
+"""Names of the relation maps in order; ``log_spread``, of the query along the main direction, is constant."""
 MAPS = len(RELATIONS) + 1
-"""Channels that ``relate`` returns."""
+"""Channels that ``relate`` returns: the relations, then the constant ``odds`` of the support."""
 
 
 def _bounded(x: Tensor) -> Tensor:
     return 2 * torch.tanh(x / 6)
 
 
-def relate(grid: Tensor, classes: Sequence[SupportRelations]) -> Tensor:
+def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence[int]) -> Tensor:
     """Compare every cell of the queries with every class of a support set.
 
     The query is centred on its own mean: another light or position moves all cells alike. No data-dependent branch,
@@ -77,6 +81,7 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations]) -> Tensor:
     Args:
         grid: ``(B, C, h, w)``, see ``patch_grid``.
         classes: The encoded classes, K of them.
+        channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
 
     Returns:
         Relation maps ``(B * K, MAPS, h, w)``, the classes of one query next to each other.
@@ -115,10 +120,18 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations]) -> Tensor:
     background = ((shared.background @ white).amax(1, keepdim=True) / length).expand_as(defect)
     rarity = (length / c**0.5 - 1).expand_as(defect)
     spread = full.std(2, keepdim=True).clamp_min(1e-3)
-    maps = torch.stack(
-        [along[:, :, 0], along[:, :, 1], along[:, :, 2], full, along[:, :, 4], settled, support_centred, adapted, local,
-         _bounded(full / sigma[:, 3]), _bounded(along[:, :, 2] / sigma[:, 2]), _bounded(local / sigma[:, 5]),
-         _bounded(full / spread), rarity, defect, background, defect - background], dim=2,
-    ).clamp(-4, 4)  # fmt: skip
-    constant = spread.log()[:, :, None].expand(-1, -1, -1, h * w)
-    return torch.cat([maps, constant], dim=2).view(b * k, -1, h, w)
+    maps = [
+        along[:, :, 0], along[:, :, 1], along[:, :, 2], full, along[:, :, 4], settled, support_centred, adapted, local,
+        _bounded(full / sigma[:, 3]), _bounded(along[:, :, 2] / sigma[:, 2]), _bounded(local / sigma[:, 5]),
+        _bounded(full / spread), rarity, defect, background, defect - background,
+    ]  # fmt: skip
+    plain = torch.cat([shared.plain_background, *(s.plain_defect for s in classes)])
+    for layer, cells in zip(x.split(list(channels), 1), plain.split(list(channels), 1), strict=True):
+        length = layer.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        cosine = (cells @ layer) / length
+        maps.append(cosine[:, len(shared.plain_background) :].view(b, k, -1, h * w).amax(2))
+        maps.append(cosine[:, : len(shared.plain_background)].amax(1, keepdim=True).expand_as(full))
+        maps.append((length / layer.shape[1] ** 0.5 - 1).expand_as(full))
+    odds = torch.stack([s.odds for s in classes])[None, :, None].expand_as(full)
+    constant = spread.log().expand_as(full)
+    return torch.stack([*(m.clamp(-4, 4) for m in maps), constant, odds], dim=2).view(b * k, -1, h, w)

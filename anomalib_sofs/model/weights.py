@@ -100,7 +100,7 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
     """Load weights into a head.
 
     Raises:
-        ValueError: If keys are unknown, missing or of another shape; all of them are listed.
+        ValueError: If keys are unknown, missing, of another shape or of another version; all of them are listed.
     """
     expected = head.state_dict()
     problems = [f"unknown: {key}" for key in state if key not in expected]
@@ -109,6 +109,11 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
         f"shape of {key}: {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the model"
         for key, value in expected.items()
         if key in state and state[key].shape != value.shape
+    ]
+    problems += [
+        f"{key}: {state[key].item()} in the file, {value.item()} in the model (it was trained on other relation maps)"
+        for key, value in expected.items()
+        if key.endswith("version") and key in state and not torch.equal(state[key], value)
     ]
     if problems:
         msg = (

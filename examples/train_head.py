@@ -1,0 +1,312 @@
+"""Train the packaged head on rendered parts alone: render, relate, then fit the small network to the cached maps.
+
+python examples/train_head.py --cache FOLDER --out FILE.safetensors
+"""
+
+import argparse
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_sofs import Sofs
+from anomalib_sofs.data.surfaces import SURFACES, defect_classes, render
+from anomalib_sofs.model.relation_head import RelationHead
+from anomalib_sofs.model.relation_net import RelationNet, relation_loss
+from anomalib_sofs.model.relations import RELATIONS
+from anomalib_sofs.model.torch_model import SofsModel
+
+HELD_OUT = ("ground_steel", "woven_fabric", "ceramic", "plastic", "board", "tablets")
+"""Surfaces that are never trained on."""
+SIZES = ((208, 208), (256, 256), (256, 256), (288, 288), (224, 320), (256, 352), (160, 320), (128, 288))
+NEARER = (1, 1, 1, 1, 1.5, 2, 2, 3, 4)
+"""How much nearer than the whole part the camera stands: defects from hairlines to a third of the image."""
+PRODUCTS = (1, 1, 1, 1, 1, 2, 2, 12, 12, 12)
+"""From how many products the parts of a group come: real parts of one class vary more than rendered ones."""
+MARKED, GOOD = 4, 2
+"""Parts of a group."""
+SHARES = 8
+"""Files of episodes; an interrupted run goes on with the missing ones."""
+CONTRASTS = RELATIONS.index("local_sigma") + 1
+"""The first maps: they grow with the contrast of the query's defect."""
+TELLING = 0.75
+"""Least share of pairs of a defect and a background cell in which the defect has the larger discriminant.
+
+In episodes with less, the support says nothing about the query."""
+
+
+class Item(NamedTuple):
+    """One episode, related."""
+
+    maps: Tensor  # (MAPS, h, w) half
+    target: Tensor  # (2h, 2w) half
+
+
+class Part(NamedTuple):
+    """One picture, encoded."""
+
+    grid: Tensor  # (1, 176, h, w)
+    mask: Tensor  # (4h, 4w)
+
+
+class Group:
+    """Parts that a camera sees, with one class of defect.
+
+    Args:
+        rng: What is drawn.
+        surfaces: Kinds of surface to choose from.
+    """
+
+    def __init__(self, rng: random.Random, surfaces: tuple[str, ...]) -> None:
+        self.rng = rng
+        self.surface = rng.choice(surfaces)
+        self.defect = rng.choice(defect_classes(self.surface))
+        self.look = rng.randrange(10**6)
+        self.styles = [self.look + i for i in range(rng.choice(PRODUCTS))]
+        self.size = rng.choice(SIZES)
+        self.nearer = rng.choice(NEARER)
+        zoom = rng.choice((1, 1, 1, 0.7, 1.4, 2))
+        self.zoom = 1 if min(self.size) / zoom < 96 or self.nearer > 1 else zoom
+        self.grey = rng.random() < 0.5
+        self.generous = rng.choice((0, 0, 0, 1, 2, 3))  # people draw around a defect, all in their own way
+
+    def picture(self, *, good: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return image ``(H, W, 3)`` and mask ``(H, W)`` of another part."""
+        rng, (h, w) = self.rng, self.size
+        near = min(self.nearer, 2) * rng.uniform(0.9, 1.1) if self.nearer > 1 else 1
+        size = round(h * near / self.zoom), round(w * near / self.zoom)
+        image, mask = render(
+            self.surface, None if good else self.defect, style=rng.choice(self.styles), seed=rng.randrange(10**6),
+            size=size, look=self.look,
+        )  # fmt: skip
+        if self.nearer > 1:
+            nearer = self.nearer * rng.uniform(0.9, 1.1)
+            window = _window(rng, mask, int(size[0] / nearer), int(size[1] / nearer))
+            image, mask = image[window], mask[window]
+        if image.shape[:2] != (h, w):
+            how = cv2.INTER_AREA if image.shape[0] > h else cv2.INTER_LINEAR
+            image = cv2.resize(image, (w, h), interpolation=how)
+            mask = (cv2.resize(mask.astype(np.float32), (w, h), interpolation=how) > 0.4).astype(np.uint8)
+        if self.grey:
+            image = np.repeat(image.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+        if self.generous:
+            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * self.generous + 1,) * 2))
+        return _photographed(image, rng), mask
+
+
+def _window(rng: random.Random, mask: np.ndarray, h: int, w: int) -> tuple[slice, slice]:
+    """Choose a window that shows some of the defect, and not only the defect."""
+    rows, columns = np.nonzero(mask)
+    h, w = min(h, mask.shape[0]), min(w, mask.shape[1])
+    for _ in range(8):
+        if len(rows):
+            k = rng.randrange(len(rows))
+            y, x = int(rows[k] - rng.uniform(0.1, 0.9) * h), int(columns[k] - rng.uniform(0.1, 0.9) * w)
+        else:
+            y, x = rng.randint(0, mask.shape[0] - h), rng.randint(0, mask.shape[1] - w)
+        y, x = min(max(y, 0), mask.shape[0] - h), min(max(x, 0), mask.shape[1] - w)
+        if mask[y : y + h, x : x + w].mean() < 0.6:
+            break
+    return slice(y, y + h), slice(x, x + w)
+
+
+def _photographed(image: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Vary light and camera of one picture; support and query get their own."""
+
+    def often(probability: float) -> bool:
+        return rng.random() < probability
+
+    x = image.astype(np.float32) / 255
+    if often(0.65):
+        x = x ** (rng.uniform(0.75, 1.35) if often(0.77) else rng.uniform(0.45, 2.2))
+    if often(0.5):
+        contrast = rng.uniform(0.75, 1.25) if often(0.7) else rng.uniform(0.4, 1.6)
+        x = (x - 0.5) * contrast + 0.5 + rng.uniform(-0.1, 0.1)
+    if often(0.3):
+        x = x * rng.uniform(0.4, 1.2)
+    if often(0.25):
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 1.2))
+    if often(0.25):
+        x = x + np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(0.005, 0.03), x.shape)
+    if often(0.3):
+        down, across = (np.linspace(-1, 1, side) * rng.uniform(-0.25, 0.25) for side in x.shape[:2])
+        x = x * (1 + down[:, None, None] + across[None, :, None])
+    x = (np.clip(x, 0, 1) * 255).astype(np.uint8)
+    if often(0.5):
+        x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, rng.randint(60, 95)])[1], cv2.IMREAD_COLOR)
+    return x
+
+
+def _encode(model: SofsModel, image: np.ndarray, mask: np.ndarray) -> Part:
+    pixels = model.normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+    pair = model.pad(torch.cat([pixels, torch.from_numpy(mask)[None, None].float()], 1), normal=False)
+    return Part(model.head.extract(model.backbone, pair[:, :3], normal=False)[0], pair[0, 3])
+
+
+def _episode(head: RelationHead, query: Part, supports: list[Part]) -> Item:
+    encoded = head.encode_crops([[s.grid] for s in supports], [s.mask for s in supports], ["defect"] * len(supports))
+    maps = head.compare([query.grid], [encoded["defect"]])[0]
+    return Item(maps[0].half(), F.avg_pool2d(query.mask[None, None], 2)[0, 0].half())
+
+
+def _parts(model: SofsModel, group: Group, count: int, *, good: bool) -> list[Part]:
+    parts = []
+    for _ in range(3 * count):
+        try:
+            image, mask = group.picture(good=good)
+        except RuntimeError:  # a defect that shows nowhere on this part
+            continue
+        if len(parts) < count and (good or mask.any()):
+            parts.append(_encode(model, image, mask))
+        if len(parts) == count:
+            break
+    return parts
+
+
+def _episodes(model: SofsModel, rng: random.Random, surfaces: tuple[str, ...]) -> Iterator[Item]:
+    """Yield the episodes of one group: marked and good parts as queries."""
+    group = Group(rng, surfaces)
+    marked = _parts(model, group, MARKED, good=False)
+    if len(marked) < 2:
+        return
+    for i, query in enumerate(marked):
+        others = marked[:i] + marked[i + 1 :]
+        for _ in range(1 + (rng.random() < 0.5)):
+            shots = 1 if rng.random() < 0.7 else rng.randint(1, len(others))
+            item = _episode(model.head, query, rng.sample(others, shots))
+            if _telling(item) >= TELLING:
+                yield item
+    for query in _parts(model, group, GOOD, good=True):
+        yield _episode(model.head, query, rng.sample(marked, 1))
+
+
+def _telling(item: Item) -> float:
+    share = F.avg_pool2d(item.target[None, None].float(), 2).flatten()
+    x = item.maps[RELATIONS.index("all")].float().flatten()
+    defect = x[share >= min(0.5, 0.7 * float(share.max()))]
+    background = x[share == 0]
+    background = background[:: max(1, len(background) // 500)]
+    return float((defect[:, None] > background).float().mean()) if len(background) else 0.0
+
+
+def _render_share(job: tuple[int, int, Path]) -> Path:
+    """Write the episodes of ``count`` groups to a file: one worker's share."""
+    seed, count, path = job
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    model = Sofs(weights=None).eval().model
+    model.backbone.ensure_weights()
+    rng = random.Random(seed)
+    surfaces = tuple(s for s in SURFACES if s not in HELD_OUT)
+    with torch.inference_mode():
+        items = [Item(*(t.clone() for t in item)) for _ in range(count) for item in _episodes(model, rng, surfaces)]
+    torch.save([tuple(item) for item in items], path)
+    return path
+
+
+def _weight(item: Item) -> float:
+    """How often an episode is drawn: large defects are rare among rendered ones."""
+    percent = 100 * float(item.target.float().mean())
+    return min(max(percent, 0.3), 20) ** 0.6 if item.target.any() else 0.7
+
+
+def _turned(item: Item, k: int) -> Item:
+    """Mirror and transpose an episode, one of eight ways."""
+
+    def turn(x: Tensor) -> Tensor:
+        x = x.transpose(-1, -2) if k & 4 else x
+        x = x.flip(-1) if k & 1 else x
+        return x.flip(-2) if k & 2 else x
+
+    return Item(*map(turn, item))
+
+
+def _batches(items: list[Item], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches for ever: images of one shape, mirrored and turned at random."""
+    by_shape: dict[tuple[int, ...], list[Item]] = {}
+    for item in items:
+        by_shape.setdefault(tuple(sorted(item.maps.shape[-2:])), []).append(item)
+    weights = {shape: [_weight(item) for item in rows] for shape, rows in by_shape.items()}
+    shapes, totals = list(by_shape), [sum(w) for w in weights.values()]
+    while True:
+        shape = rng.choices(shapes, totals)[0]
+        wide = rng.random() < 0.5
+        rows = []
+        for item in rng.choices(by_shape[shape], weights[shape], k=size):
+            h, w = item.maps.shape[-2:]
+            turn = rng.random() < 0.5 if h == w else (h > w) == wide
+            rows.append(_turned(item, rng.getrandbits(2) | 4 * turn))
+        maps, target = (torch.stack(t).float() for t in zip(*rows, strict=True))
+        yield maps, target[:, None]
+
+
+def _varied(maps: Tensor) -> Tensor:
+    """Vary the contrast of the query, the level of every map, and how well the support tells the share of defect."""
+    maps = maps.clone()
+    gain = torch.exp(torch.empty(len(maps)).uniform_(-0.4, 0.9))
+    gain = torch.where(torch.rand(len(maps)) < 0.7, gain, 1.0)[:, None, None, None]
+    maps[:, :CONTRASTS] *= gain
+    maps[:, RELATIONS.index("log_spread")] += gain[:, 0].log()
+    relations, odds = maps[:, :-1], maps[:, -1:]
+    shape = (*relations.shape[:2], 1, 1)
+    relations = relations * torch.exp(0.2 * torch.randn(shape)) + 0.05 * torch.randn(shape)
+    return torch.cat([relations, odds + 0.5 * torch.randn(len(maps), 1, 1, 1)], 1)
+
+
+def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float = 3e-3) -> RelationNet:
+    """Train the network: AdamW, short warm-up, polynomial decay (power 0.9)."""
+    torch.manual_seed(seed)
+    net = RelationNet().train().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.01)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(1, (n + 1) / 50) * max(0, 1 - n / steps) ** 0.9)
+    batches, total = _batches(items, size, random.Random(seed)), 0.0
+    for step in range(1, steps + 1):
+        maps, target = next(batches)
+        loss = relation_loss(*net(_varied(maps).contiguous(memory_format=torch.channels_last)), target)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        decay.step()
+        total += loss.item()
+        if step % 200 == 0:
+            print(f"step {step} loss {total / 200:.4f}", flush=True)
+            total = 0.0
+    return net.eval()
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 0.2 MB each")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--groups", type=int, default=480)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    jobs = [(args.seed * 1000 + i, -(-args.groups // SHARES), args.cache / f"{i:02d}.pt") for i in range(SHARES)]
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        for path in pool.map(_render_share, [job for job in jobs if not job[2].exists()]):
+            print(path, flush=True)
+    items = [Item(*item) for job in jobs for item in torch.load(job[2])]
+    print(f"{len(items)} episodes")
+    torch.set_num_threads(args.workers)
+    net = fit(items, args.steps, args.seed)
+    state = {f"net.{name}": value.contiguous() for name, value in net.state_dict().items()}
+    how = f"examples/train_head.py --seed {args.seed} --groups {args.groups} --steps {args.steps}"
+    save_file(state, args.out, metadata={"format": "pt", "trained_by": how})
+
+
+if __name__ == "__main__":
+    main()

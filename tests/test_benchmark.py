@@ -13,8 +13,13 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import AUPRO, AUROC
 from PIL import Image
+from rich.progress import Progress
 
+from anomalib_sofs.benchmark.categories import segmentation_tables
+from anomalib_sofs.benchmark.fss import evaluate
+from anomalib_sofs.benchmark.methods import build_methods
 from anomalib_sofs.benchmark.scores import auroc, pixel_scores
+from anomalib_sofs.data.datasets import QueryEpisodes
 from anomalib_sofs.data.surfaces import render
 
 SURFACE, CLASSES, SIZE = "ground_steel", ("scratch", "pit"), (96, 80)
@@ -160,6 +165,18 @@ def test_a_peer_without_weights_is_a_row_that_says_so(fad):
     assert "| WinCLIP | 1 | weights cannot be had (" in markdown
 
 
+def test_nothing_is_found_above_a_threshold_that_no_pixel_reaches(root):
+    table = segmentation_tables(root, ["plate"], 1)["plate"]
+    episodes = QueryEpisodes(table, shot=1, seed=0, limit=1)
+    methods = build_methods("default")[:1]
+    with torch.inference_mode(), Progress(disable=True) as progress:
+        usual, none = (
+            evaluate(episodes, methods, progress, "", threshold=threshold)[methods[0].name].result()
+            for threshold in (0.5, 1 - 1e-7)
+        )
+    assert usual["miou"] > none["miou"] == none["false_area"] == 0
+
+
 def wrong_arguments(root: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]]:
     (tmp_path / "file").write_text("")
     good = {"--root": root, "--categories": "plate", "--json": tmp_path / "x.json"}
@@ -176,10 +193,11 @@ def wrong_arguments(root: Path, tmp_path: Path) -> dict[str, tuple[list[object],
         "weights": (command("fss", weights=tmp_path / "no.safetensors"), "no.safetensors does not exist"),
         "normals": (command("fad", categories="strip"), "has 0 images"),
         "seeds": (command("fss", seeds="0,x"), "whole numbers"),
+        "threshold": (command("fss", threshold="50"), "between 0 and 1, got '50'"),
     }
 
 
-@pytest.mark.parametrize("case", ["category", "root", "peer", "json", "weights", "normals", "seeds"])
+@pytest.mark.parametrize("case", ["category", "root", "peer", "json", "weights", "normals", "seeds", "threshold"])
 def test_a_wrong_request_is_one_line_and_code_2(root, tmp_path, case, capsys):
     from anomalib_sofs.benchmark.__main__ import main
 

@@ -1,6 +1,7 @@
 """The command line: everything that can be wrong with it is said in one line, before any work."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +70,17 @@ def _sizes(text: str) -> list[float]:
     return sizes
 
 
+def _probability(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        msg = f"expected a number between 0 and 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
 def _limit(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         msg = f"expected a whole number of at least 1, got {text!r}"
@@ -99,6 +111,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="SIDE",
         help="where a category has no normal images, windows of this many pixels of its background stand for them",
     )
+    fss.add_argument("--threshold", type=_probability, default=0.5, help="cut of the maps; the protocol's is 0.5")
     fss.add_argument("--seeds", type=_numbers(0), default=[0, 1, 2], metavar="0,1,2")
     image_score.add_argument("--surfaces", type=Path, metavar="FOLDER", help="render held-out surfaces there, too")
     fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")

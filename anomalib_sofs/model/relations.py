@@ -72,6 +72,11 @@ def _bounded(x: Tensor) -> Tensor:
     return 2 * torch.tanh(x / 6)
 
 
+def _length(x: Tensor) -> Tensor:
+    """Return the length of each column ``(B, 1, n)``; several times as fast as ``norm`` along this dimension."""
+    return x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+
+
 def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence[int]) -> Tensor:
     """Compare every cell of the queries with every class of a support set.
 
@@ -93,10 +98,11 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
     sigma = torch.stack([s.sigma for s in classes])[..., None]  # (K, 6, 1)
 
     x = grid.flatten(2) * shared.scale[:, None]  # (B, C, n)
-    support_centred = main @ x - (main @ (shared.mean * shared.scale))[:, None]  # (B, K, n)
-    x = x - x.mean(2, keepdim=True)
+    own = x.mean(2, keepdim=True)
+    x = x - own
     along = (directions.flatten(0, 1) @ x).view(b, k, -1, h * w)
     full = along[:, :, 3]
+    support_centred = full + main @ (own - (shared.mean * shared.scale)[:, None])
 
     # Two steps of a two-class fit on the query itself: its background without the defect, then its own defect.
     cells = x.transpose(1, 2)
@@ -115,7 +121,7 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
     local = along[:, :, 5].reshape(b, k, h, w)
     local = (local - surround(local)).flatten(2)
     white = shared.whiten.T @ x
-    length = white.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    length = _length(white)
     defect = (torch.cat([s.defect for s in classes]) @ white).view(b, k, -1, h * w).amax(2) / length
     background = ((shared.background @ white).amax(1, keepdim=True) / length).expand_as(defect)
     rarity = (length / c**0.5 - 1).expand_as(defect)
@@ -127,7 +133,7 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
     ]  # fmt: skip
     plain = torch.cat([shared.plain_background, *(s.plain_defect for s in classes)])
     for layer, cells in zip(x.split(list(channels), 1), plain.split(list(channels), 1), strict=True):
-        length = layer.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        length = _length(layer)
         cosine = (cells @ layer) / length
         maps.append(cosine[:, len(shared.plain_background) :].view(b, k, -1, h * w).amax(2))
         maps.append(cosine[:, : len(shared.plain_background)].amax(1, keepdim=True).expand_as(full))

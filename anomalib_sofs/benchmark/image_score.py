@@ -21,7 +21,6 @@ from anomalib_sofs.data.protocol import choose_support
 from anomalib_sofs.data.surface_episodes import NOVEL, render_product
 from anomalib_sofs.data.table import defects, normals
 from anomalib_sofs.images import read_image
-from anomalib_sofs.model.image_score import image_score
 
 from .categories import segmentation_tables
 from .markdown import MISSING, PERCENT, table
@@ -34,6 +33,18 @@ THRESHOLD = 0.5
 SURFACES = [f"{surface}_{style}" for surface in NOVEL for style in range(2)]
 IMAGES_PER_CLASS, SIDE = 8, 256  # of the rendered surfaces
 RENDERED = "rendered surfaces"
+
+
+FLOOR = 1e-5
+"""Probability of a plain background."""
+
+
+def stands_out(p: Tensor) -> Tensor:
+    """Divide the odds of the maximum by how much the background's odds, their harmonic mean, exceed the floor's."""
+    p = p.clamp(FLOOR, 1 - FLOOR)
+    peak, against = p.max(), ((1 - p) / p).mean()  # 1 / harmonic mean of the odds
+    odds = peak / (1 - peak) * against * (FLOOR / (1 - FLOOR))
+    return odds / (1 + odds)
 
 
 def _highest(count: int) -> Callable[[Tensor], Tensor]:
@@ -53,8 +64,8 @@ def _log_mean_exp(steepness: float) -> Callable[[Tensor], Tensor]:
 
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {
-    "stands out (pred_score)": lambda p: image_score(p[None])[0],
     "maximum": torch.max,
+    "maximum, against the background": stands_out,
     "maximum less median": lambda p: p.max() - p.median(),
     **{f"mean of the {n} highest pixels": _highest(n) for n in (10, 100)},
     **{f"mean of the highest {100 * share:g} %": _highest_share(share) for share in (0.001, 0.01, 0.05)},

@@ -15,7 +15,6 @@ from .cache import ByteCache
 from .crops import covers_much, defect_windows
 from .encoding import Encoding, SupportEncoding
 from .heads import Head
-from .image_score import image_score
 from .support import DEFECT, SupportSet
 from .windows import apply_in_windows, continue_to, larger, window_side
 
@@ -292,7 +291,7 @@ class SofsModel(nn.Module):
 
         Returns:
             ``anomaly_map (B, H, W)``: the largest class probability, or the distance from normality, and
-            ``pred_score (B,)``: how far its maximum stands out, or the head's score of the anomaly maps.
+            ``pred_score (B,)``: its maximum, or the head's score of the anomaly maps.
         """
         support = self.support if support is None else support
         return self.summarise(self.class_maps(image, support), normal=support.normal)
@@ -302,4 +301,4 @@ class SofsModel(nn.Module):
         if normal:
             return InferenceBatch(pred_score=self.head.score(maps), anomaly_map=maps[:, 0])
         anomaly_map = maps.amax(dim=1)
-        return InferenceBatch(pred_score=image_score(anomaly_map), anomaly_map=anomaly_map)
+        return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2)), anomaly_map=anomaly_map)

@@ -140,4 +140,5 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
         maps.append((length / layer.shape[1] ** 0.5 - 1).expand_as(full))
     odds = torch.stack([s.odds for s in classes])[None, :, None].expand_as(full)
     constant = spread.log().expand_as(full)
-    return torch.stack([*(m.clamp(-4, 4) for m in maps), constant, odds], dim=2).view(b * k, -1, h, w)
+    bounded = torch.stack(maps, dim=2).clamp(-4, 4)
+    return torch.cat([bounded, constant[:, :, None], odds[:, :, None]], dim=2).view(b * k, -1, h, w)

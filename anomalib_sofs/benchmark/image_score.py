@@ -33,8 +33,6 @@ THRESHOLD = 0.5
 SURFACES = [f"{surface}_{style}" for surface in NOVEL for style in range(2)]
 IMAGES_PER_CLASS, SIDE = 8, 256  # of the rendered surfaces
 RENDERED = "rendered surfaces"
-
-
 FLOOR = 1e-5
 """Probability of a plain background."""
 

@@ -14,7 +14,7 @@ from .relation_net import RelationNet, relation_loss
 from .relation_support import encode_support
 from .relations import SupportRelations, patch_grid, relate
 
-CELL = 4  # native pixels across a cell of the grid
+CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
 SEGMENTATION = slice(0, 3)  # strides 4, 8 and 16, of the enlarged image
 NORMALITY = slice(1, 4)  # strides 8, 16 and 32, of the image itself

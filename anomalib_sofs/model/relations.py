@@ -132,9 +132,9 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
         _bounded(full / spread), rarity, defect, background, defect - background,
     ]  # fmt: skip
     plain = torch.cat([shared.plain_background, *(s.plain_defect for s in classes)])
-    for layer, cells in zip(x.split(list(channels), 1), plain.split(list(channels), 1), strict=True):
+    for layer, exemplars in zip(x.split(list(channels), 1), plain.split(list(channels), 1), strict=True):
         length = _length(layer)
-        cosine = (cells @ layer) / length
+        cosine = (exemplars @ layer) / length
         maps.append(cosine[:, len(shared.plain_background) :].view(b, k, -1, h * w).amax(2))
         maps.append(cosine[:, : len(shared.plain_background)].amax(1, keepdim=True).expand_as(full))
         maps.append((length / layer.shape[1] ** 0.5 - 1).expand_as(full))

@@ -24,6 +24,7 @@ from anomalib_sofs.model.relation_head import RelationHead
 from anomalib_sofs.model.relation_net import RelationNet, relation_loss
 from anomalib_sofs.model.relations import RELATIONS
 from anomalib_sofs.model.torch_model import SofsModel
+from anomalib_sofs.model.views import views
 
 HELD_OUT = ("ground_steel", "woven_fabric", "ceramic", "plastic", "board", "tablets")
 """Surfaces that are never trained on."""
@@ -48,14 +49,15 @@ class Item(NamedTuple):
     """One episode, related."""
 
     maps: Tensor  # (MAPS, h, w) half
+    fine: Tensor  # (7, 2h, 2w) half
     target: Tensor  # (2h, 2w) half
 
 
 class Part(NamedTuple):
-    """One picture, encoded."""
+    """One picture, encoded in every view; the first is the picture as it is."""
 
-    grid: Tensor  # (1, 176, h, w)
-    mask: Tensor  # (4h, 4w)
+    crops: list[list[Tensor]]  # (1, 176, h, w) and (1, 40, 2h, 2w) each
+    masks: list[Tensor]  # (4h, 4w)
 
 
 class Group:
@@ -146,16 +148,20 @@ def _photographed(image: np.ndarray, rng: random.Random) -> np.ndarray:
     return x
 
 
-def _encode(model: SofsModel, image: np.ndarray, mask: np.ndarray) -> Part:
+def _encode(model: SofsModel, image: np.ndarray, mask: np.ndarray, *, every_view: bool) -> Part:
     pixels = model.normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
-    pair = model.pad(torch.cat([pixels, torch.from_numpy(mask)[None, None].float()], 1), normal=False)
-    return Part(model.head.extract(model.backbone, pair[:, :3], normal=False)[0], pair[0, 3])
+    pair = torch.cat([pixels, torch.from_numpy(mask)[None, None].float()], 1)
+    seen = [model.pad(view, normal=False) for view in (views(pair) if every_view else [pair])]
+    return Part(
+        [model.head.extract(model.backbone, view[:, :3], normal=False) for view in seen], [view[0, 3] for view in seen]
+    )
 
 
 def _episode(head: RelationHead, query: Part, supports: list[Part]) -> Item:
-    encoded = head.encode_crops([[s.grid] for s in supports], [s.mask for s in supports], ["defect"] * len(supports))
-    maps = head.compare([query.grid], [encoded["defect"]])[0]
-    return Item(maps[0].half(), F.avg_pool2d(query.mask[None, None], 2)[0, 0].half())
+    crops, masks = ([one for support in supports for one in support[field]] for field in (0, 1))
+    encoded = head.encode_crops(crops, masks, ["defect"] * len(masks))
+    maps, fine = head.compare(query.crops[0], [encoded["defect"]])
+    return Item(maps[0].half(), fine[0].half(), F.avg_pool2d(query.masks[0][None, None], 2)[0, 0].half())
 
 
 def _parts(model: SofsModel, group: Group, count: int, *, good: bool) -> list[Part]:
@@ -166,7 +172,7 @@ def _parts(model: SofsModel, group: Group, count: int, *, good: bool) -> list[Pa
         except RuntimeError:  # a defect that shows nowhere on this part
             continue
         if len(parts) < count and (good or mask.any()):
-            parts.append(_encode(model, image, mask))
+            parts.append(_encode(model, image, mask, every_view=not good))
         if len(parts) == count:
             break
     return parts
@@ -230,7 +236,7 @@ def _turned(item: Item, k: int) -> Item:
     return Item(*map(turn, item))
 
 
-def _batches(items: list[Item], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(items: list[Item], size: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield batches for ever: images of one shape, mirrored and turned at random."""
     by_shape: dict[tuple[int, ...], list[Item]] = {}
     for item in items:
@@ -245,11 +251,11 @@ def _batches(items: list[Item], size: int, rng: random.Random) -> Iterator[tuple
             h, w = item.maps.shape[-2:]
             turn = rng.random() < 0.5 if h == w else (h > w) == wide
             rows.append(_turned(item, rng.getrandbits(2) | 4 * turn))
-        maps, target = (torch.stack(t).float() for t in zip(*rows, strict=True))
-        yield maps, target[:, None]
+        maps, fine, target = (torch.stack(t).float() for t in zip(*rows, strict=True))
+        yield maps, fine, target[:, None]
 
 
-def _varied(maps: Tensor) -> Tensor:
+def _varied(maps: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
     """Vary the contrast of the query, the level of every map, and how well the support tells the share of defect."""
     maps = maps.clone()
     gain = torch.exp(torch.empty(len(maps)).uniform_(-0.4, 0.9))
@@ -257,9 +263,13 @@ def _varied(maps: Tensor) -> Tensor:
     maps[:, :CONTRASTS] *= gain
     maps[:, RELATIONS.index("log_spread")] += gain[:, 0].log()
     relations, odds = maps[:, :-1], maps[:, -1:]
-    shape = (*relations.shape[:2], 1, 1)
-    relations = relations * torch.exp(0.2 * torch.randn(shape)) + 0.05 * torch.randn(shape)
-    return torch.cat([relations, odds + 0.5 * torch.randn(len(maps), 1, 1, 1)], 1)
+    odds = odds + 0.5 * torch.randn(len(maps), 1, 1, 1)
+    return torch.cat([_jittered(relations), odds], 1), _jittered(fine * gain)
+
+
+def _jittered(maps: Tensor) -> Tensor:
+    shape = (*maps.shape[:2], 1, 1)
+    return maps * torch.exp(0.2 * torch.randn(shape)) + 0.05 * torch.randn(shape)
 
 
 def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float = 3e-3) -> RelationNet:
@@ -270,8 +280,9 @@ def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float 
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(1, (n + 1) / 50) * max(0, 1 - n / steps) ** 0.9)
     batches, total = _batches(items, size, random.Random(seed)), 0.0
     for step in range(1, steps + 1):
-        maps, target = next(batches)
-        loss = relation_loss(*net(_varied(maps).contiguous(memory_format=torch.channels_last)), target)
+        *maps, target = next(batches)
+        inputs = (varied.contiguous(memory_format=torch.channels_last) for varied in _varied(*maps))
+        loss = relation_loss(*net(*inputs), target)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -287,11 +298,11 @@ def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 0.2 MB each")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 0.5 MB each")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--groups", type=int, default=480)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)

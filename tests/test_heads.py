@@ -13,7 +13,9 @@ from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.crops import covers_much, defect_windows
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
+from anomalib_sofs.model.fine_relations import FINE_RELATIONS
 from anomalib_sofs.model.heads import build_head
+from anomalib_sofs.model.relation_head import RelationHead
 from anomalib_sofs.model.relations import MAPS
 from anomalib_sofs.model.torch_model import CropCache
 
@@ -61,7 +63,7 @@ def test_every_class_has_the_map_that_it_has_alone(model):
 def test_classes_of_a_support_set_share_their_background():
     bright, dark = default_model().encode(support(DARK, BRIGHT, labels=["dark", "bright"])).encodings
     shared = {name for name in dark if torch.equal(bright[name], dark[name])}
-    assert shared == {"scale", "mean", "precision", "whiten", "background", "plain_background"}
+    assert shared == {"scale", "mean", "precision", "background"}
 
 
 def test_in_the_papers_form_a_class_knows_nothing_of_the_others():
@@ -118,7 +120,7 @@ def test_normal_images_never_dilute_the_papers_background():
 def test_four_identical_supports_are_one():
     one, four = of_one(DARK), of_one(DARK, times=4)
     assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in four.items()}
-    for name in one.keys() - {"defect", "background", "plain_defect", "plain_background"}:
+    for name in one.keys() - {"defect", "background"}:
         torch.testing.assert_close(four[name], one[name], atol=1e-4, rtol=1e-3, msg=name)
     # the exemplars are drawn from the same cells
     similarity = four["defect"] @ one["defect"].T
@@ -129,8 +131,10 @@ def test_the_encoding_does_not_grow_with_the_shots():
     model = default_model()
     one, eight = (encoding_bytes(model.encode(support(*[DARK, BRIGHT] * n))) for n in (1, 4))
     assert one == eight
-    maps = model.head.compare(model.head.extract(model.backbone, query(model, 64, 64), normal=False), [of_one(DARK)])[0]
+    features = model.head.extract(model.backbone, query(model, 64, 64), normal=False)
+    maps, fine = model.head.compare(features, [of_one(DARK)])
     assert maps.shape == (1, MAPS, 16, 16)
+    assert fine.shape == (1, len(FINE_RELATIONS), 32, 32)
 
 
 def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monkeypatch):
@@ -145,7 +149,7 @@ def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monk
 
     monkeypatch.setattr(model.head, "extract", extract)
     model.encode(support(*[DARK, BRIGHT, NORMAL] * 3))
-    assert len(alive) == 9
+    assert len(alive) == 18  # two views of each
     assert max(alive) <= 1
 
 
@@ -166,7 +170,7 @@ def test_a_large_defect_is_seen_on_the_whole_image(model):
     result = model(query(model, 300, 200), model.encode(support(large)))
     handle.remove()
     assert result.anomaly_map.shape == (1, 300, 200)
-    assert len(sizes) == 2  # the support, the query
+    assert len(sizes) == (3 if isinstance(model.head, RelationHead) else 2)  # the views of the support, the query
 
 
 # -- support windows -----------------------------------------------------------------------------------------------
@@ -221,9 +225,9 @@ def test_a_test_run_encodes_each_support_once_and_never_takes_one_class_for_anot
     sofs.model.backbone.register_forward_hook(lambda *_: passes.append(1))
     hole = sofs._encode_files((files["part"],), (files["hole"],))
     crack = sofs._encode_files((files["part"],), (files["crack"],))
-    assert len(passes) == 2
+    assert len(passes) == 4  # two views of each
     assert sofs._encode_files((files["part"],), (files["hole"],)) is hole
-    assert len(passes) == 2
+    assert len(passes) == 4
     assert not torch.allclose(hole.encodings[0]["contrast"], crack.encodings[0]["contrast"], atol=0.1)
 
 
@@ -335,12 +339,13 @@ def test_the_paper_head_on_a_transformer_runs_through_the_model():
 
 def test_the_share_of_defect_on_the_support_moves_every_logit_alike():
     net = default_model().head.net
-    maps = torch.randn(1, MAPS, 8, 12, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    maps, fine = torch.randn(1, MAPS, 8, 12, generator=generator), torch.randn(1, 7, 16, 24, generator=generator)
     more = maps.clone()
     more[:, -1] += 2
-    (one, vote), (other, same) = net(maps), net(more)
+    (one, vote), (other, same) = net(maps, fine), net(more, fine)
     assert one.shape == (1, 1, 16, 24)
-    torch.testing.assert_close(other - one, torch.ones_like(one), atol=1e-4, rtol=0)
+    torch.testing.assert_close(other - one, torch.full_like(one, 2), atol=1e-4, rtol=0)
     assert torch.equal(vote, same)
 
 

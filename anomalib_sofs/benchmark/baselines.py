@@ -34,12 +34,14 @@ class DiscriminantHead(nn.Module):
         super().__init__()
         self.head = head
         self.multiple, self.normal_multiple, self.fixed_window = head.multiple, head.normal_multiple, head.fixed_window
+        self.support_views = head.support_views
         self.extract, self.compare = head.extract, head.compare
         self.encode_crops = head.encode_crops
 
     @staticmethod
-    def decide(maps: Tensor) -> Tensor:
+    def decide(maps: Tensor, fine: Tensor) -> Tensor:
         """Turn relation maps into logits ``(B, 1, h, w)`` that are positive above the threshold."""
+        del fine
         settled = RELATIONS.index("settled")
         return STEEPNESS * (maps[:, settled : settled + 1] - DISCRIMINANT_THRESHOLD)
 
@@ -47,7 +49,7 @@ class DiscriminantHead(nn.Module):
 class PriorHead(nn.Module):
     """The paper's target semantic prior (step 3) alone: mean over layers, cut at :data:`PRIOR_THRESHOLD`."""
 
-    fixed_window = False
+    fixed_window = support_views = False
     multiple = normal_multiple = 32
 
     @staticmethod

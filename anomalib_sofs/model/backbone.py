@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .efficientnet import stage_maps
 
 logger = logging.getLogger(__name__)
 
@@ -210,20 +211,13 @@ class Backbone(nn.Module):
         Returns:
             One ``(B, D_l, H / stride_l, W / stride_l)`` per layer.
         """
-        wanted = self.layers[layers]
         if not torch.compiler.is_compiling():
             image = image.contiguous(memory_format=torch.channels_last)
-        net = self.net
-        if isinstance(net, EfficientNetFeatures) and wanted[-1] < self.layers[-1]:
-            net = copy(net)  # shares all modules, only the list of blocks is cut
-            net._modules = {**net._modules, "blocks": net.blocks[: self._blocks_until(wanted[-1])]}  # noqa: SLF001
-            return [layer.contiguous() for layer in net(image)[layers]]
-        return [layer.contiguous() for layer in net(image)[layers]]
-
-    def _blocks_until(self, stage: int) -> int:
-        """Return how many blocks of an EfficientNet produce a stage."""
-        info: Any = self.net.feature_info
-        return int(info.info[stage]["stage"])
+        if isinstance(self.net, EfficientNetFeatures):
+            info: Any = self.net.feature_info
+            stages = [info.info[index]["stage"] for index in self.layers[layers]]
+            return [layer.contiguous() for layer in stage_maps(self.net, image, stages)]
+        return [layer.contiguous() for layer in self.net(image)[layers]]
 
 
 def to_finest_grid(features: list[Tensor]) -> list[Tensor]:

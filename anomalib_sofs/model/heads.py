@@ -10,7 +10,7 @@ HeadName = Literal["relation", "paper"]
 Head = PaperHead | RelationHead
 """What both offer to the model: ``extract`` reads features, ``encode_crops`` or ``encode_normal`` encodes the support,
 ``compare`` and ``decide`` find defects, ``anomaly`` and ``score`` whatever is off, ``loss`` trains."""
-RELATION_STRIDES = [4, 8, 16, 32]
+RELATION_STRIDES = [2, 4, 8, 16, 32]
 
 
 def head_layers(head: HeadName, backbone: str) -> list[int]:
@@ -22,9 +22,9 @@ def head_layers(head: HeadName, backbone: str) -> list[int]:
     if head == "paper":
         return default_layers(backbone)
     if is_transformer(backbone):
-        msg = f"head='relation' needs a CNN with strides 4 to 32; {backbone!r} is a transformer. Use head='paper'."
+        msg = f"head='relation' needs a CNN with strides 2 to 32; {backbone!r} is a transformer. Use head='paper'."
         raise ValueError(msg)
-    return [1, 2, 3, 4]
+    return [0, 1, 2, 3, 4]
 
 
 def default_crop(head: HeadName, backbone: Backbone) -> int:

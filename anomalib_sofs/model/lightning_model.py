@@ -55,6 +55,8 @@ class Sofs(AnomalibModule):
         head_options: Keyword arguments of the head, among them the paper's ablations.
         support_selection: In FAD, the ``"first"`` normal images by name or a ``"random"`` draw with ``support_seed``.
         support_seed: Seed of that draw.
+        threshold: In FSS, the probability from which a pixel counts as defect. Every map is shifted so that it lies at
+            0.5: regions, masks, labels, metrics and exports follow. A larger one finds less, and less that is wrong.
         lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
             categories and away from the novel ones (measured, see docs/experiments.md).
         epochs: Training epochs if neither ``trainer.max_epochs`` nor another limit is given.
@@ -80,6 +82,7 @@ class Sofs(AnomalibModule):
         head_options: dict[str, Any] | None = None,
         support_selection: Literal["first", "random"] = "first",
         support_seed: int = 0,
+        threshold: float = 0.5,
         lr: float = 1e-5,
         epochs: int = 1,
         *,
@@ -108,6 +111,7 @@ class Sofs(AnomalibModule):
             build_head(head, features, **(head_options or {})),
             crop_size or default_crop(head, features),
             crops_per_shot,
+            threshold,
         )
         self._encodings: ByteCache[SupportEncoding] = ByteCache(CACHE_BYTES, encoding_bytes)
         self._crops = CropCache(CACHE_BYTES)

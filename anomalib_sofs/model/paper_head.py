@@ -38,6 +38,7 @@ class PaperHead(nn.Module):
     """
 
     fixed_window = True
+    support_views = False
 
     def __init__(
         self,

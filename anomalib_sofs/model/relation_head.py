@@ -1,6 +1,6 @@
 """The default head: relation maps in closed form, judged by a small network that never sees a feature."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,8 @@ from torch.nn import functional as F  # noqa: N812
 from .backbone import Backbone
 from .downsampling import downsample_mask
 from .encoding import Encoding
+from .exposure import exposed
+from .fine_relations import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
 from .relation_net import RelationNet, relation_loss
 from .relation_support import encode_support
@@ -16,28 +18,37 @@ from .relations import SupportRelations, patch_grid, relate
 
 CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
-SEGMENTATION = slice(0, 3)  # strides 4, 8 and 16, of the enlarged image
-NORMALITY = slice(1, 4)  # strides 8, 16 and 32, of the image itself
+SEGMENTATION = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
+FINE, COARSE = slice(0, 2), slice(1, 4)  # of those, the layers on the grid of 2 and on that of 4 pixels
+NORMALITY = slice(2, 5)  # strides 8, 16 and 32, of the image itself
+
+
+FINE_PREFIX = "fine_"  # of the names in an encoding
+
+
+def _shares(mask: Tensor, cell: int) -> Tensor:
+    """Return the share of each cell that is defect ``(H / cell, W / cell)``."""
+    return downsample_mask(mask[None], (mask.shape[-2] // cell, mask.shape[-1] // cell))[0]
 
 
 class RelationHead(nn.Module):
-    """Discriminant maps on a grid of 4 native pixels, a small U-Net over them, logits on a grid of 2.
+    """Discriminant maps on grids of 4 and 2 native pixels, a small U-Net over them, logits on the grid of 2.
 
-    Needs a CNN with feature layers at strides 4, 8, 16 and 32.
+    Needs a CNN with feature layers at strides 2, 4, 8, 16 and 32.
 
     Args:
-        channels: Channels of the four layers.
-        prior: See :class:`RelationNet`; 0 where a network is trained from scratch, or it learns to cancel the prior.
+        channels: Channels of the five layers.
     """
 
     fixed_window = False
+    support_views = True
     multiple = 32
     normal_multiple = 16  # less continuation by reflection: it is never quite normal
 
-    def __init__(self, channels: list[int], prior: float = 12.0) -> None:
+    def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        self.channels = channels[SEGMENTATION]
-        self.net = RelationNet(prior=prior)
+        self.channels, self.fine_channels = channels[COARSE], channels[FINE]
+        self.net = RelationNet()
         self.norms_frozen = False
 
     def train(self, mode: bool = True) -> "RelationHead":  # noqa: FBT001, FBT002 - torch's own signature
@@ -51,11 +62,12 @@ class RelationHead(nn.Module):
 
     @staticmethod
     def extract(backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
-        """Extract the layers at native scale (FAD), or of the enlarged window on one grid (FSS)."""
+        """Extract the layers at native scale (FAD), or of the enlarged window on a coarse and a fine grid (FSS)."""
         if normal:
             return backbone(windows, NORMALITY)
-        enlarged = F.interpolate(windows, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
-        return [patch_grid(backbone(enlarged, SEGMENTATION))]
+        enlarged = F.interpolate(exposed(windows), scale_factor=ENLARGE, mode="bilinear", align_corners=False)
+        layers = backbone(enlarged, SEGMENTATION)
+        return [patch_grid(layers[COARSE]), fine_grid(layers[FINE])]
 
     def encode_crops(
         self,
@@ -64,10 +76,20 @@ class RelationHead(nn.Module):
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
         """Encode support crops of any sizes, every class; crops without defect add to the background only."""
-        grids = (grid[0] for (grid,) in crops)
-        shares = [downsample_mask(m[None], (m.shape[-2] // CELL, m.shape[-1] // CELL))[0] for m in masks]
-        encoded = encode_support(grids, shares, labels, self.channels)
-        return {name: relations._asdict() for name, relations in encoded.items()}
+        fine_images: list[FineImage] = []
+
+        def grids() -> Iterator[Tensor]:
+            # one pass: the features of a crop are extracted when its turn comes, and not kept
+            for (grid, fine), mask in zip(crops, masks, strict=True):
+                fine_images.append(reduce_fine(fine[0], _shares(mask, CELL // 2)))
+                yield grid[0]
+
+        coarse = encode_support(grids(), [_shares(mask, CELL) for mask in masks], labels, self.channels)
+        fine = encode_fine(fine_images, labels, self.fine_channels)
+        return {
+            name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
+            for name, relations in coarse.items()
+        }
 
     @staticmethod
     def encode_normal(crops: Iterable[list[Tensor]]) -> Encoding:
@@ -90,16 +112,21 @@ class RelationHead(nn.Module):
         return image_score(maps[:, 1])
 
     def compare(self, features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
-        """Relate B queries to K classes of one support set: maps ``(B * K, MAPS, h, w)``."""
-        return [relate(features[0], [SupportRelations(**encoding) for encoding in encodings], self.channels)]
+        """Relate B queries to K classes: maps ``(B * K, MAPS, h, w)``, and fine ones ``(B * K, 7, 2h, 2w)``."""
+        grid, fine = features
+        coarse = [SupportRelations(*(encoding[name] for name in SupportRelations._fields)) for encoding in encodings]
+        finer = [
+            FineRelations(*(encoding[FINE_PREFIX + name] for name in FineRelations._fields)) for encoding in encodings
+        ]
+        return [relate(grid, coarse, self.channels), relate_fine(fine, finer)]
 
-    def decide(self, maps: Tensor) -> Tensor:
-        """Judge relation maps ``(B, MAPS, h, w)``.
+    def decide(self, maps: Tensor, fine: Tensor) -> Tensor:
+        """Judge relation maps ``(B, MAPS, h, w)`` and fine ones ``(B, 7, 2h, 2w)``.
 
         Returns:
             The logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``.
         """
-        logits, vote = self.net(maps)
+        logits, vote = self.net(maps, fine)
         return torch.cat([logits, vote[:, None, None, None].expand_as(logits)], dim=1)
 
     @staticmethod

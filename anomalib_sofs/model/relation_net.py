@@ -7,18 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from .fine_relations import FINE_RELATIONS
 from .relations import RELATIONS
 
-DISCRIMINANT = RELATIONS.index("settled")
-"""Place of the discriminant that the prior is taken from among the relation maps."""
-MIDDLE = 0.4
-"""Value of the discriminant at which the prior's logit is 0; the support's defect lies at 1, its background at 0."""
-VERSION = 2
+VERSION = 3
 """Of the relation maps and of what is made of them: weights know it, and weights of another version are refused."""
-BASE_RATE = 0.5
-"""Weight of the support's log odds in the logit: queries resemble it in how much of them is defect, but not quite."""
 USUAL_ODDS = -4.6
-"""Log odds of 1 %, where the base rate adds nothing."""
+"""Log odds of 1 %, where the base rate adds nothing to the logit."""
 LEAST_AREA = 0.5
 """Cells of defect from which a crop counts as defective."""
 
@@ -41,47 +36,43 @@ class _Block(nn.Module):
 
 
 class RelationNet(nn.Module):
-    """Small U-Net over the relation maps, refined on a grid twice as fine, with a vote on the whole image.
+    """Small U-Net over the relation maps, refined by those of a grid twice as fine, with a vote on the whole image.
 
     Args:
-        relations: Number of relation maps.
         widths: Channels per level; each level halves the grid.
-        fine_width: Channels of the refinement.
-        prior: Slope of the plain discriminant's own logit, which the network corrects. Without it, a network trained on
-            rendered surfaces marks too little on real ones.
+        passed: Channels that go on to the fine grid.
+        fine_width: Channels of the refinement there.
     """
 
     def __init__(
         self,
-        relations: int = len(RELATIONS),
         widths: Sequence[int] = (16, 24, 32),
-        fine_width: int = 8,
-        prior: float = 0.0,
+        passed: int = 8,
+        fine_width: int = 12,
     ) -> None:
         super().__init__()
-        self.prior = prior
         self.register_buffer("version", torch.tensor(VERSION))
         pairs = list(pairwise(widths))
-        self.stem = nn.Sequential(nn.Conv2d(2 * relations, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
         self.ctx = nn.Sequential(nn.Linear(2 * widths[-1], 64), nn.ReLU(), nn.Linear(64, widths[-1] + 1))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         self.dec = nn.ModuleList(_Block(w) for w in widths[:-1])
-        self.out = nn.Conv2d(widths[0], fine_width, 1)
+        self.out = nn.Conv2d(widths[0], passed, 1)
         self.fine = nn.Sequential(
-            nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(passed + 2 * len(FINE_RELATIONS), fine_width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(fine_width, 1, 1),
         )  # fmt: skip
         nn.init.constant_(self.fine.get_parameter("4.bias"), -2.0)  # most pixels are good
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
         """Turn relations into logits.
 
         Args:
-            maps: ``(B, relations + 1, h, w)``, see :func:`~anomalib_sofs.model.relations.relate`; h and w multiples
-                of 4.
+            maps: ``(B, MAPS, h, w)``, see :func:`~anomalib_sofs.model.relations.relate`; h and w multiples of 4.
+            fine: ``(B, 7, 2h, 2w)``, see :func:`~anomalib_sofs.model.fine_relations.relate_fine`.
 
         Returns:
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
@@ -101,10 +92,10 @@ class RelationNet(nn.Module):
             x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = self.dec[level](skips[level] + x)
         x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        plain = maps[:, DISCRIMINANT : DISCRIMINANT + 1].clamp(-0.5, 1.2)
-        plain = F.interpolate(plain, scale_factor=2.0, mode="bilinear", align_corners=False)
-        everywhere = vote + BASE_RATE * (odds - USUAL_ODDS)
-        return self.fine(x) + self.prior * (plain - MIDDLE) + everywhere[:, None, None, None], vote
+        x = self.fine(torch.cat([x, fine, standardised(fine)], dim=1))
+        # how much of the support is defect is what to expect of a query: Bayes' rule for another base rate
+        everywhere = vote + odds - USUAL_ODDS
+        return x + everywhere[:, None, None, None], vote
 
 
 def standardised(maps: Tensor) -> Tensor:

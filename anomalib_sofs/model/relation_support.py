@@ -1,12 +1,13 @@
 """The support half of the relations: what separates the marked defect from its background, in closed form."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, shrunk, variance, weighted_mean
 from .relations import SupportRelations, surround
 
 DEFECT_CELLS, BACKGROUND_CELLS = 32, 64
@@ -15,41 +16,14 @@ AREAS = (1e-4, 0.5)
 """Least and largest share of a support image that its defect counts as."""
 
 
-def _shrunk(covariance: Tensor, amount: float) -> Tensor:
-    eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    return covariance + amount * covariance.diagonal().mean() * eye
-
-
-def _discriminant(covariance: Tensor, contrast: Tensor, amount: float) -> Tensor:
-    """Return the Fisher direction scaled so that the contrast has length 1 along it."""
-    w = torch.linalg.solve(_shrunk(covariance, amount), contrast)
-    return w / (w @ contrast).clamp_min(1e-6)
-
-
-def _quantile(x: Tensor, q: float) -> Tensor:
-    return x.kthvalue(max(1, int(q * len(x))))[0]  # torch.quantile is limited to 16M elements
-
-
 def _chosen(length: int, count: int) -> Tensor:
     """Return ``count`` of ``length`` rows, drawn without replacement where there are enough (always the same ones)."""
     order = torch.randperm(length, generator=torch.Generator().manual_seed(0))
     return order[torch.arange(count) % length]
 
 
-def _exemplars(x: Tensor, whiten: Tensor) -> Tensor:
-    return F.normalize(x @ whiten, dim=1)
-
-
 def _unit_by_layer(x: Tensor, channels: Sequence[int]) -> Tensor:
     return torch.cat([F.normalize(layer, dim=1) for layer in x.split(list(channels), 1)], 1)
-
-
-def _mean_of(tensors: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(tensors)).mean(0)
-
-
-def _weighted_mean(x: Tensor, weights: Tensor) -> Tensor:
-    return (x * weights[:, None]).sum(0) / weights.sum()
 
 
 class _Image(NamedTuple):
@@ -70,14 +44,6 @@ class _Image(NamedTuple):
     local_defect: Tensor  # (d, C)
 
 
-def _background(mask: Tensor) -> Tensor:
-    """Choose background cells ``(h, w)``: one cell clear of the defect, unless that leaves next to none."""
-    for clear in (F.max_pool2d((mask > 0).float()[None, None], 3, 1, 1)[0, 0] == 0, mask == 0):
-        if clear.sum() >= 0.02 * mask.numel():
-            return clear
-    return mask <= _quantile(mask.flatten(), 0.05)
-
-
 def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -> _Image:
     bg, share = background.flatten(), mask.flatten()
     hit = share > 0
@@ -94,7 +60,7 @@ def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -
 
 def _reduced(grids: Iterable[Tensor], masks: Sequence[Tensor]) -> list[_Image]:
     """Reduce the images one by one; the exemplars are drawn from the background cells of all of them."""
-    backgrounds = [_background(mask) for mask in masks]
+    backgrounds = [clear_background(mask) for mask in masks]
     ends = torch.tensor([int(background.sum()) for background in backgrounds]).cumsum(0)
     chosen = _chosen(int(ends[-1]), BACKGROUND_CELLS)
     images = []
@@ -138,52 +104,35 @@ def encode_support(
     if not marked:
         msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
         raise ValueError(msg)
-    scale = 1 / (_mean_of(i.second.diagonal() for i in images).sqrt() + 1e-3)
+    scale = 1 / (mean_of(i.second.diagonal() for i in images).sqrt() + 1e-3)
     both = scale[:, None] * scale
-    covariance = _mean_of(i.second for i in images) * both
-    second = _mean_of(i.local_second for i in images) * both
-    local_mean = _mean_of(i.local_mean for i in images) * scale
+    covariance = mean_of(i.second for i in images) * both
+    second = mean_of(i.local_second for i in images) * both
+    local_mean = mean_of(i.local_mean for i in images) * scale
     local_covariance = second - local_mean[:, None] * local_mean
 
-    precision = torch.linalg.inv(_shrunk(covariance, 1.0))
-    whiten = torch.linalg.cholesky(precision)
-    cells = torch.cat([i.exemplars for i in images]) * scale
-    background, plain_background = _exemplars(cells, whiten), _unit_by_layer(cells, channels)
-    mean = _mean_of(i.mean for i in images)
+    precision = torch.linalg.inv(shrunk(covariance, 1.0))
+    background = _unit_by_layer(torch.cat([i.exemplars for i in images]) * scale, channels)
+    mean = mean_of(i.mean for i in images)
 
     encoded = {}
     for label, rows in sorted(marked.items()):
-        contrast = _mean_of(_weighted_mean(i.defect, i.share) for i in rows) * scale
-        local_contrast = _mean_of(_weighted_mean(i.local_defect, i.share) for i in rows) * scale - local_mean
+        contrast = mean_of(weighted_mean(i.defect, i.share) for i in rows) * scale
+        local_contrast = mean_of(weighted_mean(i.local_defect, i.share) for i in rows) * scale - local_mean
         directions = torch.stack(
             [
-                *_directions_by_layer(covariance, contrast, channels),
-                _discriminant(covariance, contrast, 1.0),
-                _discriminant(covariance, contrast, 10.0),
-                _discriminant(local_covariance, local_contrast, 1.0),
+                *directions_by_layer(covariance, contrast, channels),
+                discriminant(covariance, contrast, 1.0),
+                discriminant(covariance, contrast, 10.0),
+                discriminant(local_covariance, local_contrast, 1.0),
             ]
         )
-        variance = torch.cat([_variance(directions[:-1], covariance), _variance(directions[-1:], second)])
+        spread = torch.cat([variance(directions[:-1], covariance), variance(directions[-1:], second)])
         core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in rows]) * scale
         core = core[_chosen(len(core), DEFECT_CELLS).to(core.device)]
-        odds = torch.logit(_mean_of(i.area for i in rows).clamp(*AREAS))
+        odds = torch.logit(mean_of(i.area for i in rows).clamp(*AREAS))
         encoded[label] = SupportRelations(
-            scale, mean, precision, whiten, background, plain_background, contrast, directions,
-            variance.clamp_min(1e-8).sqrt(), _exemplars(core, whiten), _unit_by_layer(core, channels), odds,
+            scale, mean, precision, background, contrast, directions,
+            spread.clamp_min(1e-8).sqrt(), _unit_by_layer(core, channels), odds,
         )  # fmt: skip
     return encoded
-
-
-def _variance(directions: Tensor, covariance: Tensor) -> Tensor:
-    return torch.einsum("kc,cd,kd->k", directions, covariance, directions)
-
-
-def _directions_by_layer(covariance: Tensor, contrast: Tensor, channels: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the discriminant of each layer alone ``(C,)``, 0 elsewhere."""
-    start = 0
-    for width in channels:
-        part = slice(start, start + width)
-        w = torch.zeros_like(contrast)
-        w[part] = _discriminant(covariance[part, part], contrast[part], 1.0)
-        yield w
-        start += width

@@ -27,14 +27,11 @@ class SupportRelations(NamedTuple):
     scale: Tensor  # (C,) shared: 1 / standard deviation of the background cells
     mean: Tensor  # (C,) shared: mean of the background cells
     precision: Tensor  # (C, C) shared: inverse of the shrunk background covariance
-    whiten: Tensor  # (C, C) shared: its Cholesky factor
-    background: Tensor  # (64, C) shared: whitened unit background cells
-    plain_background: Tensor  # (64, C) shared: the same cells not whitened, the part of each layer of unit length
+    background: Tensor  # (64, C) shared: background cells, the part of each layer of unit length
     contrast: Tensor  # (C,) defect minus background, scaled
     directions: Tensor  # (6, C) discriminants; the defect lies at 1, the background at 0
     sigma: Tensor  # (6,) standard deviation of the background along them
-    defect: Tensor  # (32, C) whitened unit defect cells
-    plain_defect: Tensor  # (32, C) the same cells not whitened, the part of each layer of unit length
+    defect: Tensor  # (32, C) defect cells, the part of each layer of unit length
     odds: Tensor  # () log odds of the share of the support that is defect
 
 
@@ -60,7 +57,7 @@ def surround(x: Tensor, cells: int = BOX) -> Tensor:
 
 
 RELATIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "settled", "support_centred", "adapted", "local",
-             "all_sigma", "stride16_sigma", "local_sigma", "own_spread", "rarity", "defect", "background", "nearer",
+             "all_sigma", "stride16_sigma", "local_sigma", "own_spread",
              "defect4", "background4", "rarity4", "defect8", "background8", "rarity8",
              "defect16", "background16", "rarity16", "log_spread")  # fmt: skip
 """Names of the relation maps in order; ``log_spread``, of the query along the main direction, is constant."""
@@ -68,7 +65,8 @@ MAPS = len(RELATIONS) + 1
 """Channels that ``relate`` returns: the relations, then the constant ``odds`` of the support."""
 
 
-def _bounded(x: Tensor) -> Tensor:
+def bounded(x: Tensor) -> Tensor:
+    """Squeeze a map into -2..2; near 0 it shrinks to a third."""
     return 2 * torch.tanh(x / 6)
 
 
@@ -91,7 +89,7 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
     Returns:
         Relation maps ``(B * K, MAPS, h, w)``, the classes of one query next to each other.
     """
-    b, c, h, w = grid.shape
+    b, _, h, w = grid.shape
     k, shared = len(classes), classes[0]
     directions = torch.stack([s.directions for s in classes])  # (K, 6, C)
     main = directions[:, 3]  # (K, C)
@@ -120,25 +118,21 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
 
     local = along[:, :, 5].reshape(b, k, h, w)
     local = (local - surround(local)).flatten(2)
-    white = shared.whiten.T @ x
-    length = _length(white)
-    defect = (torch.cat([s.defect for s in classes]) @ white).view(b, k, -1, h * w).amax(2) / length
-    background = ((shared.background @ white).amax(1, keepdim=True) / length).expand_as(defect)
-    rarity = (length / c**0.5 - 1).expand_as(defect)
     spread = full.std(2, keepdim=True).clamp_min(1e-3)
     maps = [
         along[:, :, 0], along[:, :, 1], along[:, :, 2], full, along[:, :, 4], settled, support_centred, adapted, local,
-        _bounded(full / sigma[:, 3]), _bounded(along[:, :, 2] / sigma[:, 2]), _bounded(local / sigma[:, 5]),
-        _bounded(full / spread), rarity, defect, background, defect - background,
+        bounded(full / sigma[:, 3]), bounded(along[:, :, 2] / sigma[:, 2]), bounded(local / sigma[:, 5]),
+        bounded(full / spread),
     ]  # fmt: skip
-    plain = torch.cat([shared.plain_background, *(s.plain_defect for s in classes)])
-    for layer, exemplars in zip(x.split(list(channels), 1), plain.split(list(channels), 1), strict=True):
+    exemplars = torch.cat([shared.background, *(s.defect for s in classes)])
+    for layer, cells in zip(x.split(list(channels), 1), exemplars.split(list(channels), 1), strict=True):
         length = _length(layer)
-        cosine = (exemplars @ layer) / length
-        maps.append(cosine[:, len(shared.plain_background) :].view(b, k, -1, h * w).amax(2))
-        maps.append(cosine[:, : len(shared.plain_background)].amax(1, keepdim=True).expand_as(full))
+        product = cells @ layer
+        background, defect = product[:, : len(shared.background)], product[:, len(shared.background) :]
+        maps.append(defect.view(b, k, -1, h * w).amax(2) / length)
+        maps.append((background.amax(1, keepdim=True) / length).expand_as(full))
         maps.append((length / layer.shape[1] ** 0.5 - 1).expand_as(full))
     odds = torch.stack([s.odds for s in classes])[None, :, None].expand_as(full)
     constant = spread.log().expand_as(full)
-    bounded = torch.stack(maps, dim=2).clamp(-4, 4)
-    return torch.cat([bounded, constant[:, :, None], odds[:, :, None]], dim=2).view(b * k, -1, h, w)
+    stacked = torch.stack(maps, dim=2).clamp(-4, 4)
+    return torch.cat([stacked, constant[:, :, None], odds[:, :, None]], dim=2).view(b * k, -1, h, w)

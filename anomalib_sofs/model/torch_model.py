@@ -1,5 +1,6 @@
 """SOFS as a plain torch module: support set in, probability maps out; no Lightning."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import sha256
@@ -16,6 +17,7 @@ from .crops import covers_much, defect_windows
 from .encoding import Encoding, SupportEncoding
 from .heads import Head
 from .support import DEFECT, SupportSet
+from .views import views
 from .windows import apply_in_windows, continue_to, larger, window_side
 
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
@@ -60,6 +62,10 @@ class SofsModel(nn.Module):
         head: The trainable part: a :data:`Head`, or any module with the same methods.
         crop_size: Largest window in pixels that is segmented at once.
         crops_per_shot: Most windows cut from one support image.
+        threshold: The head's probability that becomes 0.5, see :class:`~anomalib_sofs.model.Sofs`.
+
+    Raises:
+        ValueError: If the crop size does not suit the head, or the threshold is no probability.
     """
 
     head: Head
@@ -67,7 +73,14 @@ class SofsModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, head: nn.Module, crop_size: int = 512, crops_per_shot: int = 4) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        crop_size: int = 512,
+        crops_per_shot: int = 4,
+        threshold: float = 0.5,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = cast("Head", head)
@@ -76,8 +89,14 @@ class SofsModel(nn.Module):
                 f"crop_size {crop_size} is not a multiple of {self.head.multiple} pixels, as {backbone.name} needs it."
             )
             raise ValueError(msg)
+        if not 0 < threshold < 1:
+            msg = (
+                f"threshold {threshold} is no probability between 0 and 1; 0.5 is usual, 0.99 finds only what is sure."
+            )
+            raise ValueError(msg)
         self.crop_size = crop_size
         self.crops_per_shot = crops_per_shot
+        self.least_logit = math.log(threshold / (1 - threshold))
         self.support = SupportEncoding()
         self.register_buffer("head_trained", torch.tensor(data=False))
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
@@ -156,13 +175,16 @@ class SofsModel(nn.Module):
         return crops(), masks, labels
 
     def _windows(self, planes: Tensor, *, whole: bool, normal: bool) -> list[Tensor]:
-        """Cut planes ``(C, H, W)``, the last of them a mask, where it shows defects: ``(1, C, h, w)`` each."""
+        """Cut planes ``(C, H, W)``, the last of them a mask, where it shows defects; ``(1, C, h, w)``, each view."""
         planes = planes[None].to(self.mean)
         if whole:
             planes = self.resize_whole(planes)
         places = defect_windows(planes[0, -1], self.crop_size, self.crops_per_shot)
         side = self.crop_size
-        return [self.pad(planes[..., y : y + side, x : x + side], normal=normal) for y, x in places]
+        windows = [planes[..., y : y + side, x : x + side] for y, x in places]
+        if self.head.support_views and not normal:
+            windows = [view for window in windows for view in views(window)]
+        return [self.pad(window, normal=normal) for window in windows]
 
     def episode_loss(self, image: Tensor, mask: Tensor, support_image: Tensor, support_mask: Tensor) -> Tensor:
         """Compute the training loss of a batch of episodes.
@@ -255,7 +277,7 @@ class SofsModel(nn.Module):
             outputs = self.head.decide(*self.head.compare(features, encodings))[:, 0]
             cells = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
         maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
-        return maps if normal else maps.sigmoid()
+        return maps if normal else (maps - self.least_logit).sigmoid()
 
     def class_maps(self, image: Tensor, support: SupportEncoding | None = None) -> Tensor:
         """Segment whole images for every class of a support encoding.

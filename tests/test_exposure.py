@@ -1,0 +1,51 @@
+"""Exposure: the same part in another light gives the same features, and a marked defect is found in it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomalib_sofs.model.exposure import BRIGHTNESS, MOST, exposed
+
+from .helpers_model import default_model, marked, support
+
+MODEL = default_model()
+
+
+def raw(image: torch.Tensor) -> torch.Tensor:
+    return image * MODEL.std + MODEL.mean
+
+
+@settings(max_examples=25, deadline=None)
+@given(light=st.floats(0.4, 1.0), base=st.floats(0.3, 1.0))
+def test_an_image_in_another_light_comes_out_the_same(light, base):
+    image = base * torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(0))
+    bright, dark = (raw(exposed(MODEL.normalise(x))) for x in (image, light * image))
+    # up to what is added to the brightness so that black stays black
+    assert float((bright / dark).mean()) == pytest.approx(1, abs=0.15)
+    assert float(bright.mean()) == pytest.approx(BRIGHTNESS, abs=0.06)
+
+
+def test_each_image_of_a_batch_has_its_own_exposure():
+    image = (
+        torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1.0, 0.3])[:, None, None, None]
+    )
+    both = exposed(MODEL.normalise(image))
+    for row in range(2):
+        torch.testing.assert_close(both[row], exposed(MODEL.normalise(image[row : row + 1]))[0])
+
+
+def test_black_stays_black_and_nearly_black_grows_by_four_at_most():
+    assert float(raw(exposed(MODEL.normalise(torch.zeros(1, 3, 8, 8)))).abs().max()) < 1e-6
+    faint = torch.full((1, 3, 8, 8), 0.01)
+    torch.testing.assert_close(raw(exposed(MODEL.normalise(faint))), MOST * faint, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("light", [1.0, 0.5, 0.3])
+def test_a_defect_is_found_however_bright_the_query_is(light):
+    encoding = MODEL.encode(support(marked(120, 140, (50, 60, 57, 66), seed=1)))
+    image, mask = marked(128, 128, (80, 30, 87, 36), seed=2)
+    found = MODEL.class_maps(MODEL.normalise(light * image)[None], encoding)[0, 0] > 0.5
+    both, either = (found & (mask > 0)).sum(), (found | (mask > 0)).sum()
+    assert float(both / either) > 0.5

@@ -1,0 +1,56 @@
+"""Relations on the fine grid: the defect lies 1 above its background, and the light of the query does not count."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomalib_sofs.model.fine_relations import BOTH, FINE_RELATIONS, encode_fine, fine_grid, reduce_fine, relate_fine
+
+CHANNELS = (2, 3)
+DEFECT = torch.tensor([2.0, 0.0, -1.0, 3.0, 0.5])
+
+
+def picture(seed: int, size: int = 40, shade: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of noise with a defect of known contrast, and its mask share."""
+    grid = 0.3 * torch.randn(5, size, size, generator=torch.Generator().manual_seed(seed)) + shade
+    mask = torch.zeros(size, size)
+    mask[10:16, 20:30] = 1
+    return grid + mask * DEFECT[:, None, None], mask
+
+
+def maps_of(grid: torch.Tensor, shots: int = 1) -> dict[str, torch.Tensor]:
+    images = [reduce_fine(*picture(seed, shade=float(seed))) for seed in range(1, 1 + shots)]
+    (encoding,) = encode_fine(images, ["pit"] * shots, CHANNELS).values()
+    return dict(zip(FINE_RELATIONS, relate_fine(grid[None], [encoding])[0], strict=True))
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), shade=st.floats(-5, 5), shots=st.integers(1, 3))
+def test_a_defect_lies_one_above_its_background_in_any_light(seed, shade, shots):
+    grid, mask = picture(seed, shade=shade)
+    maps = maps_of(grid, shots)
+    for name in ("stride2", "stride4", "both", "both_stiff"):
+        step = maps[name][mask > 0].mean() - maps[name][mask == 0].mean()
+        assert float(step) == pytest.approx(1, abs=0.15), name
+        assert float(maps[name].mean()) == pytest.approx(0, abs=1e-4)
+    assert float(maps["both_sigma"][mask > 0].min()) > float(maps["both_sigma"][mask == 0].max())
+
+
+def test_classes_share_a_background_and_not_a_direction():
+    (one, mask), (other, _) = picture(1), picture(2)
+    other = other - 2 * mask * DEFECT[:, None, None]  # the opposite defect
+    images = [reduce_fine(one, mask), reduce_fine(other, mask), reduce_fine(picture(3)[0], torch.zeros(40, 40))]
+    encoded = encode_fine(images, ["pit", "bump", "good"], CHANNELS)
+    assert list(encoded) == ["bump", "pit"]
+    both = relate_fine(one[None], list(encoded.values()))[:, BOTH]
+    assert both.shape == (2, 40, 40)
+    assert float(both[1][mask > 0].mean()) > 0.7
+    assert float(both[0][mask > 0].mean()) < -0.7
+
+
+def test_strides_2_and_4_meet_on_one_grid():
+    finest, fine = torch.arange(16.0).view(1, 1, 4, 4), torch.zeros(1, 2, 2, 2)
+    grid = fine_grid([finest, fine])
+    assert grid.shape == (1, 3, 2, 2)
+    assert grid[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]

@@ -1,0 +1,37 @@
+"""Views of the support: what is marked across is found up and down."""
+
+import torch
+
+from anomalib_sofs.model.views import views
+
+from .helpers_model import default_model, marked, paper_model, support
+
+ACROSS = marked(128, 128, (60, 30, 63, 100), seed=1)
+
+
+def test_a_crop_is_seen_as_it_is_and_turned_by_a_quarter():
+    crop = torch.arange(6).reshape(1, 2, 3)
+    first, turned = views(crop)
+    assert torch.equal(first, crop)
+    assert turned.tolist() == [[[2, 5], [1, 4], [0, 3]]]
+
+
+def test_a_line_that_was_marked_across_is_found_up_and_down():
+    model = default_model()
+    image, mask = marked(128, 128, (20, 80, 100, 83), seed=2)
+    found = model.class_maps(model.normalise(image)[None], model.encode(support(ACROSS)))[0, 0] > 0.5
+    both, either = (found & (mask > 0)).sum(), (found | (mask > 0)).sum()
+    assert float(both / either) > 0.5
+
+
+def test_only_marked_images_of_the_default_head_are_seen_twice():
+    normal = ACROSS[0], torch.zeros(128, 128)
+    for model, images, passes in (
+        (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 1),
+        (paper_model(), [ACROSS], 4),
+    ):  # fmt: skip
+        seen = []
+        handle = model.backbone.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        model.encode(support(*images))
+        handle.remove()
+        assert len(seen) == passes

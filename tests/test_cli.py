@@ -167,9 +167,9 @@ def test_several_classes_get_a_class_map_and_a_legend(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_classes(products, tmp_path_factory):
-    """A support folder with one crack and one pit of a rendered product."""
+    """A support folder with one break and one hole of a rendered product."""
     root = tmp_path_factory.mktemp("two_classes")
-    for defect in ("crack", "pit"):
+    for defect in ("break", "hole"):
         for kind, folder in (("image", "test"), ("mask", "ground_truth")):
             (root / defect / kind).mkdir(parents=True)
             file = min((products / "casting_0" / folder / defect).iterdir())
@@ -182,30 +182,30 @@ def test_several_classes_get_iou_and_a_confusion_matrix(products, two_classes, t
                "--data.root", products, "--data.category", "casting_0", *QUICK, cwd=tmp_path)  # fmt: skip
     model = Sofs().eval()
     model.set_support(SupportSet.from_folder(two_classes))
-    expected = np.zeros((4, 3), dtype=int)  # true: background, crack, pit, another defect; found: the first three
+    expected = np.zeros((4, 3), dtype=int)  # true: background, break, hole, another defect; found: the first three
     for file in (products / "casting_0/test").glob("*/*.png"):
         with torch.inference_mode():
             maps = model.model.class_maps(model.model.normalise(read_image(file))[None])[0].numpy()
         found = np.where(maps.max(axis=0) > 0.5, maps.argmax(axis=0) + 1, 0)
         mask = products / "casting_0/ground_truth" / file.parent.name / f"{file.stem}_mask.png"
         truth = (np.asarray(Image.open(mask)) > 0) if mask.is_file() else np.zeros_like(found)
-        truth = truth * {"crack": 1, "pit": 2}.get(file.parent.name, 3)
+        truth = truth * {"break": 1, "hole": 2}.get(file.parent.name, 3)
         np.add.at(expected, (truth, found), 1)
     (saved,) = tmp_path.glob("results/Sofs/*/*/latest/classes.json")
     results = json.loads(saved.read_text())
-    assert results["truth"] == ["background", "crack", "pit", "other defects"]
+    assert results["truth"] == ["background", "break", "hole", "other defects"]
     assert results["pixels"] == expected.tolist()
     iou = {
         f"IoU/{name}": expected[i, i] / (expected[i].sum() + expected[:, i].sum() - expected[i, i])
-        for i, name in ((1, "crack"), (2, "pit"))
+        for i, name in ((1, "break"), (2, "hole"))
     }
     printed = table(done.stdout)
     assert {name: printed[name] for name in iou} == pytest.approx(iou)
     assert printed["mIoU"] == pytest.approx(np.mean(list(iou.values())))
     assert min(iou.values()) > 0  # both classes are found, so that the numbers say something
     lines = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
-    assert ["crack", *map(str, expected[1]), f"{iou['IoU/crack']:.4f}"] in lines
-    assert (pictures_folder(done.stdout) / "crack/000.png").is_file()
+    assert ["break", *map(str, expected[1]), f"{iou['IoU/break']:.4f}"] in lines
+    assert (pictures_folder(done.stdout) / "break/000.png").is_file()
 
 
 def test_sixteen_bit_images_are_not_turned_white(support_folder, tmp_path):

@@ -123,7 +123,7 @@ def test_four_identical_supports_are_one():
     for name in one.keys() - {"defect", "background"}:
         torch.testing.assert_close(four[name], one[name], atol=1e-4, rtol=1e-3, msg=name)
     # the exemplars are drawn from the same cells
-    similarity = four["defect"] @ one["defect"].T
+    similarity = four["defect"] @ one["defect"].T / 3  # each of the three layers is of unit length
     torch.testing.assert_close(similarity.amax(dim=1), torch.ones(len(similarity)), atol=1e-4, rtol=0)
 
 
@@ -150,7 +150,7 @@ def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monk
     monkeypatch.setattr(model.head, "extract", extract)
     model.encode(support(*[DARK, BRIGHT, NORMAL] * 3))
     assert len(alive) == 18  # two views of each
-    assert max(alive) <= 1
+    assert max(alive) <= 2
 
 
 def test_supports_of_different_sizes_work_together(model):

@@ -20,15 +20,16 @@ def test_a_line_that_was_marked_across_is_found_up_and_down():
     model = default_model()
     image, mask = marked(128, 128, (20, 80, 100, 83), seed=2)
     found = model.class_maps(model.normalise(image)[None], model.encode(support(ACROSS)))[0, 0] > 0.5
-    both, either = (found & (mask > 0)).sum(), (found | (mask > 0)).sum()
-    assert float(both / either) > 0.5
+    hit = float((found & (mask > 0)).sum())
+    assert hit / float(mask.sum()) > 0.8
+    assert hit / float(found.sum()) > 0.4  # a line of 3 pixels
 
 
 def test_only_marked_images_of_the_default_head_are_seen_twice():
     normal = ACROSS[0], torch.zeros(128, 128)
     for model, images, passes in (
         (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 1),
-        (paper_model(), [ACROSS], 4),
+        (paper_model(), [ACROSS], 1),
     ):  # fmt: skip
         seen = []
         handle = model.backbone.register_forward_hook(lambda *_, seen=seen: seen.append(1))

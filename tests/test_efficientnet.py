@@ -1,4 +1,4 @@
-"""An EfficientNet in strips: timm's own features to the last bit, whatever the size."""
+"""An EfficientNet in strips: timm's own features, whatever the size."""
 
 import pytest
 import timm
@@ -16,7 +16,7 @@ STRIDES = {0: 2, 1: 4, 2: 8, 3: 16, 4: 32}
 
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(1, 12), width=st.integers(1, 6), pixels=st.integers(1, 20_000), last=st.integers(0, 4))
-def test_strips_give_the_same_bits(height, width, pixels, last):
+def test_strips_give_the_same_features(height, width, pixels, last):
     built = Backbone(LITE, list(STRIDES), pretrained=False)
     image = torch.rand(1, 3, 32 * height, 32 * width, generator=torch.Generator().manual_seed(height))
     image = image.contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,7 @@
 """An EfficientNet's feature maps, stage by stage: no further than wanted, and the first stages strip by strip.
 
 The maps of the first stages are as wide as the image and do not fit into a processor's cache when it is large; in
-strips of a few rows they do. The result is the same to the last bit: a strip overlaps its neighbours as far as the
-kernels reach.
+strips of a few rows they do. The result is the same: a strip overlaps its neighbours as far as the kernels reach.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,26 +26,27 @@ def stage_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int]) 
         stages: Which ones, ascending.
     """
     height, width = image.shape[-2:]
+    fine = [number for number in stages if number < FINE_STAGES]
     # a graph with dynamic sides takes the image as a whole: nothing else differs
     if torch.compiler.is_compiling() or height * width <= STRIP_PIXELS or height % STRIDE or not _is_local(net):
-        maps = _fine_maps(net, image, stages)
+        maps = _fine_maps(net, image, fine)
     else:
         rows = max(STRIP_PIXELS // width // STRIDE, 1) * STRIDE
         parts = [
-            [_own(m, strip.shape[-2], start, own) for m in _fine_maps(net, strip, stages)]
+            [_own(m, strip.shape[-2], start, own) for m in _fine_maps(net, strip, fine)]
             for strip, start, own in _strips(image, rows, _reach(net))
         ]
         maps = [torch.cat(strips, dim=-2) for strips in zip(*parts, strict=True)]
     *maps, x = maps
-    for number in range(FINE_STAGES + 1, stages[-1] + 1):
-        x = net.blocks[number - 1](x)
+    for number in range(FINE_STAGES, stages[-1] + 1):
+        x = x if number == FINE_STAGES else net.blocks[number - 1](x)
         if number in stages:
             maps.append(x)
     return maps
 
 
 def _fine_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int]) -> list[Tensor]:
-    """Run the stem and the first stages; returns the maps that are wanted, then the last one, wanted or not."""
+    """Run the stem and the first stages; returns the wanted maps before the last stage, then the map of that one."""
     x = net.bn1(net.conv_stem(image))
     maps = [x] if 0 in stages else []
     for number, block in enumerate(net.blocks[:FINE_STAGES], 1):

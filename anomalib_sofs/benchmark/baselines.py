@@ -36,7 +36,7 @@ class DiscriminantHead(nn.Module):
         self.multiple, self.normal_multiple, self.fixed_window = head.multiple, head.normal_multiple, head.fixed_window
         self.support_views = head.support_views
         self.extract, self.compare = head.extract, head.compare
-        self.encode_crops = head.encode_crops
+        self.encode_crops, self.calibrated = head.encode_crops, head.calibrated
 
     @staticmethod
     def decide(maps: Tensor, fine: Tensor) -> Tensor:
@@ -70,6 +70,12 @@ class PriorHead(nn.Module):
             most = max(len(part) for part in cells)
             encoding[f"cells_{i}"] = torch.stack([F.pad(part, (0, 0, 0, most - len(part))) for part in cells])
         return {labels[0]: encoding}
+
+    @staticmethod
+    def calibrated(encodings: dict[str, Encoding], *support: object) -> dict[str, Encoding]:
+        """Leave the encodings as they are."""
+        del support
+        return encodings
 
     @staticmethod
     def compare(features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from .backbone import Backbone
+from .calibration import marked_level, shift
 from .downsampling import downsample_mask
 from .encoding import Encoding
 from .exposure import exposed
@@ -89,6 +90,30 @@ class RelationHead(nn.Module):
         return {
             name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
             for name, relations in coarse.items()
+        }
+
+    def calibrated(
+        self,
+        encodings: dict[str, Encoding],
+        crops: Iterable[list[Tensor]],
+        masks: list[Tensor],
+        labels: Sequence[str],
+    ) -> dict[str, Encoding]:
+        """Shift the odds of each class by what the head finds in its support, see :mod:`.calibration`.
+
+        Args:
+            encodings: What :meth:`encode_crops` made of the same crops.
+            crops: The marked crops once more.
+            masks: Their masks.
+            labels: Their classes.
+        """
+        levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
+        for features, mask, label in zip(crops, masks, labels, strict=True):
+            logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
+            logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+            levels[label].append(marked_level(logits[0, 0], mask))
+        return {
+            name: encoding | {"odds": encoding["odds"] + shift(levels[name])} for name, encoding in encodings.items()
         }
 
     @staticmethod

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from anomalib_sofs.images import image_files, read_image, read_mask
+
+T = TypeVar("T")
 
 DEFECT = "defect"
 NORMAL = "good"
@@ -62,6 +65,16 @@ class SupportSet:
     def normal(self) -> bool:
         """Whether every mask is empty: few-shot anomaly detection."""
         return not any(bool(mask.any()) for mask in self.masks)
+
+    @property
+    def marked(self) -> "SupportSet":
+        """The examples that show a defect."""
+        rows = [i for i, mask in enumerate(self.masks) if mask.any()]
+
+        def chosen(values: Sequence[T]) -> list[T]:
+            return [values[i] for i in rows]
+
+        return SupportSet(chosen(self.images), chosen(self.masks), chosen(self.labels), chosen(self.paths))
 
     @property
     def classes(self) -> list[str]:

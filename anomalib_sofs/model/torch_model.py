@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from typing import cast
@@ -20,6 +21,7 @@ from .support import DEFECT, SupportSet
 from .views import views
 from .windows import apply_in_windows, continue_to, larger, window_side
 
+TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
 
 
@@ -42,6 +44,17 @@ class CropCache(ByteCache[list[list[Tensor]]]):
 def one_by_one(features: list[Tensor]) -> list[list[Tensor]]:
     """Part features ``(B, D_l, h, w)`` per layer into B times ``(1, D_l, h, w)`` per layer."""
     return [list(layers) for layers in zip(*(layer.split(1) for layer in features), strict=True)]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while: one crop must not change the statistics of batches."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def preview(support: SupportSet) -> Tensor:
@@ -131,8 +144,10 @@ class SofsModel(nn.Module):
             )
             raise RuntimeError(msg)
         whole = all(covers_much(mask) for mask in support.masks if mask.any())
-        crops, masks, labels = self.support_crops(support, whole=whole, cache=cache)
-        classes = self.head.encode_crops(crops, masks, labels)
+        cache = cache or CropCache(TWICE_BYTES)
+        classes = self.head.encode_crops(*self.support_crops(support, whole=whole, cache=cache))
+        with evaluating(self.head):
+            classes = self.head.calibrated(classes, *self.support_crops(support.marked, whole=whole, cache=cache))
         return SupportEncoding(classes, whole=whole, preview=preview(support))
 
     def support_crops(

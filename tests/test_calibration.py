@@ -1,0 +1,80 @@
+"""Calibration on the support: where a class is cut follows from what is found in the marked image itself."""
+
+import pytest
+import torch
+
+from anomalib_sofs.model.calibration import marked_level, shift
+from anomalib_sofs.model.encoding import SupportEncoding
+from anomalib_sofs.model.views import views
+
+from .helpers_model import default_model, marked, paper_model, support, surface
+
+DARK = marked(128, 128, (50, 60, 57, 66), seed=1)
+NORMAL = surface(96, 130, seed=3), torch.zeros(96, 130)
+
+
+def test_as_many_pixels_lie_above_the_level_as_are_marked():
+    logits = torch.tensor([[3.0, -1.0, 0.5], [2.0, -4.0, 1.0]])
+    mask = torch.tensor([[0, 0, 1], [1, 0, 255]])
+    assert float(marked_level(logits, mask)) == 1.0
+
+
+@pytest.mark.parametrize(("value", "level"), [(-40.0, -5.0), (40.0, 6.0), (0.25, 0.25)])
+def test_a_level_beyond_what_a_probability_tells_is_bounded(value, level):
+    assert float(marked_level(torch.full((4, 4), value), torch.eye(4))) == level
+
+
+@pytest.mark.parametrize(("levels", "expected"), [([3.0], 0.0), ([5.0], -1.0), ([-5.0], 4.0), ([2.0, 6.0], -0.5)])
+def test_half_of_the_difference_to_the_usual_level_is_made_up_for(levels, expected):
+    assert float(shift([torch.tensor(level) for level in levels])) == expected
+
+
+def plain_encoding(model, pairs):
+    crops, masks, labels = model.support_crops(support(*pairs), whole=False)
+    return model.head.encode_crops(crops, masks, labels)
+
+
+@torch.no_grad()
+def test_the_odds_move_by_what_the_maps_of_the_support_itself_show():
+    model = default_model()
+    plain = plain_encoding(model, [DARK])
+    levels = []
+    for pair in views(torch.cat([model.normalise(DARK[0]), DARK[1][None]])):
+        probability = model.class_maps(pair[None, :3], SupportEncoding(plain))[0, 0].double()
+        levels.append(torch.logit(probability).flatten().sort(descending=True)[0][int(DARK[1].sum()) - 1])
+    moved = model.encode(support(DARK)).encodings[0]["odds"] - plain["defect"]["odds"]
+    assert float(moved) == pytest.approx(0.5 * (3 - float(torch.stack(levels).mean().clamp(-5, 6))), abs=1e-3)
+    assert float(moved) != 0
+
+
+def test_a_normal_image_beside_the_marked_one_has_no_level():
+    model = default_model()
+    pairs = [DARK, NORMAL]
+    plain = plain_encoding(model, pairs)
+    mixed = model.encode(support(*pairs)).encodings[0]
+    level = 3 - 2 * float(mixed["odds"] - plain["defect"]["odds"])
+    assert -5 <= level <= 6
+    assert all(torch.equal(mixed[name], value) for name, value in plain["defect"].items() if name != "odds")
+
+
+def test_encoding_is_the_same_while_training_and_leaves_the_statistics_of_batches_alone():
+    model = default_model()
+    before = {name: value.clone() for name, value in model.head.state_dict().items()}
+    usual = model.encode(support(DARK)).encodings[0]
+    model.train()
+    try:
+        training = model.encode(support(DARK)).encodings[0]
+        assert model.head.training
+    finally:
+        model.eval()
+    assert torch.equal(usual["odds"], training["odds"])
+    assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
+
+
+def test_the_published_form_is_not_calibrated():
+    model = paper_model()
+    crops, masks, labels = model.support_crops(support(DARK), whole=False)
+    plain = model.head.encode_crops(crops, masks, labels)["defect"]
+    encoded = model.encode(support(DARK)).encodings[0]
+    assert plain.keys() == encoded.keys()
+    assert all(torch.equal(encoded[name], value) for name, value in plain.items())

@@ -38,9 +38,10 @@ def plain_encoding(model, pairs):
 def test_the_odds_move_by_what_the_maps_of_the_support_itself_show():
     model = default_model()
     plain = plain_encoding(model, [DARK])
+    alone = SupportEncoding({"defect": plain["defect"] | {"marked": torch.tensor(0.0)}})  # any one cell is evidence
     levels = []
     for pair in views(torch.cat([model.normalise(DARK[0]), DARK[1][None]])):
-        probability = model.class_maps(pair[None, :3], SupportEncoding(plain))[0, 0].double()
+        probability = model.class_maps(pair[None, :3], alone)[0, 0].double()
         levels.append(torch.logit(probability).flatten().sort(descending=True)[0][int(DARK[1].sum()) - 1])
     moved = model.encode(support(DARK)).encodings[0]["odds"] - plain["defect"]["odds"]
     assert float(moved) == pytest.approx(0.5 * (3 - float(torch.stack(levels).mean().clamp(-5, 6))), abs=1e-3)

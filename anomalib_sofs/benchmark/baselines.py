@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.backbone import Backbone, to_finest_grid
 from anomalib_sofs.model.downsampling import downsample_mask
 from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.plain_head import PlainHead
 from anomalib_sofs.model.priors import defect_cells, target_semantic_prior
 from anomalib_sofs.model.relation_head import RelationHead
 from anomalib_sofs.model.relations import RELATIONS
@@ -20,7 +21,7 @@ PRIOR_THRESHOLD = 0.68
 STEEPNESS = 10.0  # any positive number: the decision at probability 0.5 does not depend on it
 
 
-class DiscriminantHead(nn.Module):
+class DiscriminantHead(PlainHead):
     """SOFS without its trained network: the closed-form discriminant between defect and background alone.
 
     The relation head's map "settled", which is centred on the query's own background, cut at
@@ -36,7 +37,7 @@ class DiscriminantHead(nn.Module):
         self.multiple, self.normal_multiple, self.fixed_window = head.multiple, head.normal_multiple, head.fixed_window
         self.support_views = head.support_views
         self.extract, self.compare = head.extract, head.compare
-        self.encode_crops, self.calibrated = head.encode_crops, head.calibrated
+        self.encode_crops = head.encode_crops
 
     @staticmethod
     def decide(maps: Tensor, fine: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class DiscriminantHead(nn.Module):
         return STEEPNESS * (maps[:, settled : settled + 1] - DISCRIMINANT_THRESHOLD)
 
 
-class PriorHead(nn.Module):
+class PriorHead(PlainHead):
     """The paper's target semantic prior (step 3) alone: mean over layers, cut at :data:`PRIOR_THRESHOLD`."""
 
     fixed_window = support_views = False
@@ -70,12 +71,6 @@ class PriorHead(nn.Module):
             most = max(len(part) for part in cells)
             encoding[f"cells_{i}"] = torch.stack([F.pad(part, (0, 0, 0, most - len(part))) for part in cells])
         return {labels[0]: encoding}
-
-    @staticmethod
-    def calibrated(encodings: dict[str, Encoding], *support: object) -> dict[str, Encoding]:
-        """Leave the encodings as they are."""
-        del support
-        return encodings
 
     @staticmethod
     def compare(features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:

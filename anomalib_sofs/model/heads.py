@@ -9,8 +9,8 @@ from .relation_head import RelationHead
 HeadName = Literal["relation", "paper"]
 Head = PaperHead | RelationHead
 """What both offer to the model: ``extract`` reads features, ``encode_crops`` or ``encode_normal`` encodes the support,
-``calibrated`` adjusts what was encoded to what it finds in the support itself,
-``compare`` and ``decide`` find defects, ``anomaly`` and ``score`` whatever is off, ``loss`` trains."""
+``calibrated`` adjusts that to what is found in the support itself, ``compare`` and ``decide`` find defects,
+``confirmed`` drops what too little speaks for, ``anomaly`` and ``score`` find whatever is off, ``loss`` trains."""
 RELATION_STRIDES = [2, 4, 8, 16, 32]
 
 

@@ -11,6 +11,7 @@ from .downsampling import MaskDownsampling, downsample_mask
 from .encoding import Encoding
 from .fusion import fuse
 from .loss import DEFECT_SHARE, sofs_loss
+from .plain_head import PlainHead
 from .priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
 from .prototypes import masked_mean
 from .reduction import Reduction
@@ -20,7 +21,7 @@ from .transformer import TransformerStage
 CROPS = 4  # support crops that pass the transformer at once: bounds its memory, however many crops there are
 
 
-class PaperHead(nn.Module):
+class PaperHead(PlainHead):
     """Target semantic prior, abnormal prior, reduction, transformer, prototype classifier and fusion.
 
     Args:
@@ -87,12 +88,6 @@ class PaperHead(nn.Module):
             name: self.encode([layer[rows] for layer in layers], stacked[rows])
             for name, rows in rows_by_class(masks, labels).items()
         }
-
-    @staticmethod
-    def calibrated(encodings: dict[str, Encoding], *support: object) -> dict[str, Encoding]:
-        """Leave the encodings as they are: the published form cuts at 0.5 whatever the class."""
-        del support
-        return encodings
 
     def encode_normal(self, crops: Iterable[list[Tensor]]) -> Encoding:
         """Encode normal support crops only (step 10): their cells are the background, nothing trained is used."""

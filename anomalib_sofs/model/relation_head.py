@@ -8,8 +8,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from .backbone import Backbone
 from .calibration import marked_level, shift
+from .discriminant import mean_of
 from .downsampling import downsample_mask
 from .encoding import Encoding
+from .evidence import MOST, confirmed
 from .exposure import exposed
 from .fine_relations import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
@@ -99,7 +101,9 @@ class RelationHead(nn.Module):
         masks: list[Tensor],
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
-        """Shift the odds of each class by what the head finds in its support, see :mod:`.calibration`.
+        """Shift the odds of each class by what the head finds in its support, and count the marked cells.
+
+        See :mod:`.calibration` and :mod:`.evidence`.
 
         Args:
             encodings: What :meth:`encode_crops` made of the same crops.
@@ -108,13 +112,23 @@ class RelationHead(nn.Module):
             labels: Their classes.
         """
         levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
+        cells: dict[str, list[Tensor]] = {name: [] for name in encodings}
         for features, mask, label in zip(crops, masks, labels, strict=True):
             logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
             logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
             levels[label].append(marked_level(logits[0, 0], mask))
+            cells[label].append(_shares(mask, CELL // 2).sum())
         return {
-            name: encoding | {"odds": encoding["odds"] + shift(levels[name])} for name, encoding in encodings.items()
+            name: encoding | {"odds": encoding["odds"] + shift(levels[name]), "marked": mean_of(cells[name])}
+            for name, encoding in encodings.items()
         }
+
+    @staticmethod
+    def confirmed(logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
+        """Silence windows ``(B, K, h, w)`` with too little evidence of a class, see :mod:`.evidence`."""
+        # an encoding from before evidence was weighed asks for the most
+        marked = [encoding.get("marked", logits.new_tensor(MOST)) for encoding in encodings]
+        return confirmed(logits, torch.stack(marked))
 
     @staticmethod
     def encode_normal(crops: Iterable[list[Tensor]]) -> Encoding:

@@ -291,6 +291,7 @@ class SofsModel(nn.Module):
         else:
             outputs = self.head.decide(*self.head.compare(features, encodings))[:, 0]
             cells = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            cells = self.head.confirmed(cells, encodings)
         maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
         return maps if normal else (maps - self.least_logit).sigmoid()
 

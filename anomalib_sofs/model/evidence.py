@@ -1,0 +1,32 @@
+"""Evidence: a defect is called on about as much of it as was marked, not on one sure pixel.
+
+A speck that looks like the defect is found in many a good part; what is smaller or less sure than the marked one as a
+whole does not make the part a bad one.
+"""
+
+import torch
+from torch import Tensor
+
+TIMES = 2.0
+"""As many of the surest cells as are marked in the support, times this, must be defect on average: what is found is as
+a rule larger than what is marked."""
+MOST = 50
+"""Cells of 2 x 2 pixels that count at most: beyond, a smaller defect of the same class would be passed over."""
+LEAST = 0.25
+"""Mean logit of these cells from which there is a defect."""
+
+
+def confirmed(logits: Tensor, marked: Tensor) -> Tensor:
+    """Lower the logits of every window and class that shows too little evidence to 0 and less.
+
+    What is lowered keeps its order, and windows are ordered by their evidence.
+
+    Args:
+        logits: ``(B, K, h, w)``, at least :data:`MOST` cells.
+        marked: Cells that are marked in the support of each class ``(K,)``.
+    """
+    surest = logits.flatten(2).topk(MOST)[0]  # (B, K, MOST)
+    counted = torch.arange(MOST, device=logits.device) < (TIMES * marked).clamp(1, MOST)[:, None]
+    evidence = (surest * counted).sum(2) / counted.sum(1) - LEAST
+    lowered = torch.where(evidence > 0, 0.0, surest[..., 0].clamp_min(0) - evidence)
+    return logits - lowered[..., None, None]

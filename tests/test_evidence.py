@@ -12,55 +12,61 @@ from .helpers_model import default_model, marked, paper_model, support
 DARK = marked(128, 128, (50, 60, 57, 66), seed=1)
 
 
-def window(*cells: float, background: float = -8.0) -> torch.Tensor:
-    """Logits of a window of 16 x 16 cells, of which some stand out."""
+def picture(*pixels: float, background: float = -8.0) -> torch.Tensor:
+    """Logits of an image of 16 x 16 pixels, of which some stand out."""
     logits = torch.full((256,), background)
-    logits[: len(cells)] = torch.tensor(cells)
+    logits[: len(pixels)] = torch.tensor(pixels)
     return logits.view(1, 1, 16, 16)
 
 
 def test_enough_evidence_leaves_the_logits_as_they_are():
-    logits = window(3.0, 1.0, -2.0, 1.0)
+    logits = picture(3.0, 1.0, -2.0, 1.0)
     assert torch.equal(confirmed(logits, torch.tensor([2.0])), logits)  # mean of the four surest: 0.75
 
 
-def test_one_sure_cell_where_many_were_marked_is_no_defect():
-    logits = window(6.0)
+def test_one_sure_pixel_where_many_were_marked_is_no_defect():
+    logits = picture(6.0)
     silent = confirmed(logits, torch.tensor([10.0]))
     evidence = (6 - 19 * 8) / 20 - LEAST  # of the twenty surest
     torch.testing.assert_close(silent, logits - 6 + evidence)
-    assert torch.equal(confirmed(logits, torch.tensor([0.4])), logits)  # where less than a cell was marked it is
+    assert torch.equal(confirmed(logits, torch.tensor([0.4])), logits)  # where less than a pixel was marked it is
 
 
-def test_windows_without_enough_evidence_are_ordered_by_it():
-    marked_cells = torch.tensor([2.0])
-    peaks = [float(confirmed(window(5.0, *[v] * 3), marked_cells).max()) for v in (-2.0, -3.0, -4.0)]
+def test_images_without_enough_evidence_are_ordered_by_it():
+    marked_pixels = torch.tensor([2.0])
+    peaks = [float(confirmed(picture(5.0, *[v] * 3), marked_pixels).max()) for v in (-2.0, -3.0, -4.0)]
     assert 0 >= peaks[0] > peaks[1] > peaks[2]
 
 
+def test_an_image_of_fewer_pixels_than_count_at_most_can_show_a_defect():
+    logits = torch.full((1, 1, 3, 5), -4.0)
+    logits[..., 1, 1:3] = 3.0
+    assert torch.equal(confirmed(logits, torch.tensor([1.0])), logits)
+
+
 def test_every_class_is_judged_by_its_own_support():
-    logits = window(6.0).expand(1, 2, 16, 16)
+    logits = picture(6.0).expand(1, 2, 16, 16)
     few, many = confirmed(logits, torch.tensor([0.5, 20.0]))[0]
     assert torch.equal(few, logits[0, 0])
     assert float(many.max()) < 0
 
 
 def test_more_than_the_most_need_not_be_found():
-    logits = window(*[0.5] * MOST)
+    logits = picture(*[0.5] * MOST)
     assert torch.equal(confirmed(logits, torch.tensor([1e4])), logits)
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 300))
 def test_what_is_lowered_keeps_its_order_and_nothing_of_it_is_found(seed, cells):
-    logits = 3 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) - 3
+    logits = 3 * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(seed)) - 3
     result = confirmed(logits, torch.tensor([cells]))
     for before, after in zip(logits, result, strict=True):
         assert torch.equal(before, after) or float(after.max()) <= 1e-5
         torch.testing.assert_close(after - after.max(), before - before.max())
 
 
-@pytest.mark.parametrize(("model", "count"), [(default_model, (7 * 6) / 4), (paper_model, None)])
-def test_the_encoding_counts_the_marked_cells(model, count):
+@pytest.mark.parametrize(("model", "count"), [(default_model, 7 * 6), (paper_model, None)])
+def test_the_encoding_counts_the_marked_pixels(model, count):
     encoding = model().encode(support(DARK)).encodings[0]
     if count is None:
         assert "marked" not in encoding
@@ -71,5 +77,5 @@ def test_the_encoding_counts_the_marked_cells(model, count):
 def test_an_encoding_without_a_count_still_segments():
     model = default_model()
     encoding = model.encode(support(DARK)).encodings[0]
-    logits = window(*[0.5] * MOST)
+    logits = picture(*[0.5] * MOST)
     assert torch.equal(model.head.confirmed(logits, [{"odds": encoding["odds"]}]), logits)

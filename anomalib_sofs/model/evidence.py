@@ -6,26 +6,30 @@ whole does not make the part a bad one.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 TIMES = 2.0
-"""As many of the surest cells as are marked in the support, times this, must be defect on average: what is found is as
+"""As many of the surest pixels as are marked in the support, times this, must be defect on average: what is found is as
 a rule larger than what is marked."""
-MOST = 50
-"""Cells of 2 x 2 pixels that count at most: beyond, a smaller defect of the same class would be passed over."""
+MOST = 200
+"""Pixels that count at most: beyond, a smaller defect of the same class would be passed over."""
 LEAST = 0.25
-"""Mean logit of these cells from which there is a defect."""
+"""Mean logit of these pixels from which there is a defect."""
+NOTHING = -20.0
+"""Logit of a pixel that is not there."""
 
 
 def confirmed(logits: Tensor, marked: Tensor) -> Tensor:
-    """Lower the logits of every window and class that shows too little evidence to 0 and less.
+    """Lower the logits of every image and class that shows too little evidence to 0 and less.
 
-    What is lowered keeps its order, and windows are ordered by their evidence.
+    What is lowered keeps its order, and the images are ordered by their evidence.
 
     Args:
-        logits: ``(B, K, h, w)``, at least :data:`MOST` cells.
-        marked: Cells that are marked in the support of each class ``(K,)``.
+        logits: ``(B, K, H, W)``.
+        marked: Pixels that are marked in the support of each class ``(K,)``.
     """
-    surest = logits.flatten(2).topk(MOST)[0]  # (B, K, MOST)
+    # room for smaller images, without a branch on their size: it would not export
+    surest = F.pad(logits.flatten(2), (0, MOST), value=NOTHING).topk(MOST)[0]  # (B, K, MOST)
     counted = torch.arange(MOST, device=logits.device) < (TIMES * marked).clamp(1, MOST)[:, None]
     evidence = (surest * counted).sum(2) / counted.sum(1) - LEAST
     lowered = torch.where(evidence > 0, 0.0, surest[..., 0].clamp_min(0) - evidence)

@@ -101,7 +101,7 @@ class RelationHead(nn.Module):
         masks: list[Tensor],
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
-        """Shift the odds of each class by what the head finds in its support, and count the marked cells.
+        """Shift the odds of each class by what the head finds in its support, and count the marked pixels.
 
         See :mod:`.calibration` and :mod:`.evidence`.
 
@@ -112,20 +112,20 @@ class RelationHead(nn.Module):
             labels: Their classes.
         """
         levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
-        cells: dict[str, list[Tensor]] = {name: [] for name in encodings}
+        pixels: dict[str, list[Tensor]] = {name: [] for name in encodings}
         for features, mask, label in zip(crops, masks, labels, strict=True):
             logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
             logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
             levels[label].append(marked_level(logits[0, 0], mask))
-            cells[label].append(_shares(mask, CELL // 2).sum())
+            pixels[label].append(mask.sum())
         return {
-            name: encoding | {"odds": encoding["odds"] + shift(levels[name]), "marked": mean_of(cells[name])}
+            name: encoding | {"odds": encoding["odds"] + shift(levels[name]), "marked": mean_of(pixels[name])}
             for name, encoding in encodings.items()
         }
 
     @staticmethod
     def confirmed(logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
-        """Silence windows ``(B, K, h, w)`` with too little evidence of a class, see :mod:`.evidence`."""
+        """Silence images ``(B, K, H, W)`` with too little evidence of a class, see :mod:`.evidence`."""
         # an encoding from before evidence was weighed asks for the most
         marked = [encoding.get("marked", logits.new_tensor(MOST)) for encoding in encodings]
         return confirmed(logits, torch.stack(marked))

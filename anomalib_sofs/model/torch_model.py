@@ -22,6 +22,7 @@ from .views import views
 from .windows import apply_in_windows, continue_to, larger, window_side
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
+LOGIT_EPS = 1e-6  # probabilities closer to 0 or 1 than this are all the same
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
 
 
@@ -291,9 +292,8 @@ class SofsModel(nn.Module):
         else:
             outputs = self.head.decide(*self.head.compare(features, encodings))[:, 0]
             cells = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
-            cells = self.head.confirmed(cells, encodings)
         maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
-        return maps if normal else (maps - self.least_logit).sigmoid()
+        return maps if normal else maps.sigmoid()
 
     def class_maps(self, image: Tensor, support: SupportEncoding | None = None) -> Tensor:
         """Segment whole images for every class of a support encoding.
@@ -322,7 +322,10 @@ class SofsModel(nn.Module):
         maps = apply_in_windows(query, segment, self.crop_size, multiple, fixed=self.head.fixed_window)
         if support.whole:
             maps = F.interpolate(maps, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        return maps
+        if support.normal:
+            return maps
+        logits = self.head.confirmed(torch.logit(maps, LOGIT_EPS), encodings)
+        return (logits - self.least_logit).sigmoid()
 
     def forward(self, image: Tensor, support: SupportEncoding | None = None) -> InferenceBatch:
         """Segment normalised images ``(B, 3, H, W)`` at their own size.

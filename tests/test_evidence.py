@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anomalib_sofs import Sofs
 from anomalib_sofs.model.evidence import LEAST, MOST, confirmed
 
 from .helpers_model import default_model, marked, paper_model, support
@@ -79,3 +80,10 @@ def test_an_encoding_without_a_count_still_segments():
     encoding = model.encode(support(DARK)).encodings[0]
     logits = picture(*[0.5] * MOST)
     assert torch.equal(model.head.confirmed(logits, [{"odds": encoding["odds"]}]), logits)
+
+
+def test_evidence_can_be_switched_off():
+    head = Sofs(head_options={"evidence": False}).model.head
+    speck = picture(6.0)
+    assert torch.equal(head.confirmed(speck, [{"marked": torch.tensor(100.0)}]), speck)
+    assert not torch.equal(default_model().head.confirmed(speck, [{"marked": torch.tensor(100.0)}]), speck)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomalib_sofs import Sofs
-from anomalib_sofs.model.evidence import LEAST, MOST, confirmed
+from anomalib_sofs.model.evidence import LEAST, MOST, confirmed, region_pixels
 
 from .helpers_model import default_model, marked, paper_model, support
 
@@ -55,6 +55,13 @@ def test_every_class_is_judged_by_its_own_support():
 def test_more_than_the_most_need_not_be_found():
     logits = picture(*[0.5] * MOST)
     assert torch.equal(confirmed(logits, torch.tensor([1e4])), logits)
+
+
+def test_of_several_marked_regions_the_median_counts():
+    mask = torch.zeros(12, 12)
+    mask[0, 0] = mask[2:4, 2:4] = mask[6:9, 6:9] = 255
+    mask[4, 4] = 255  # touches the second by a corner: 5 pixels
+    assert float(region_pixels(mask)) == 5
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 300))

@@ -4,19 +4,31 @@ A speck that looks like the defect is found in many a good part; what is smaller
 whole does not make the part a bad one.
 """
 
+import numpy as np
 import torch
+from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 TIMES = 2.0
-"""As many of the surest pixels as are marked in the support, times this, must be defect on average: what is found is as
-a rule larger than what is marked."""
+"""As many of the surest pixels as a marked region has, times this, must be defect on average: what is found is larger
+than what is marked, as a rule."""
 MOST = 200
 """Pixels that count at most: beyond, a smaller defect of the same class would be passed over."""
 LEAST = 0.25
 """Mean logit of these pixels from which there is a defect."""
 NOTHING = -20.0
 """Logit of a pixel that is not there."""
+
+
+def region_pixels(mask: Tensor) -> Tensor:
+    """Return the median size in pixels of the connected regions of a mask ``(H, W)``, a scalar.
+
+    Regions, as several defects may be marked in one image, and a single one is to be found in the next.
+    """
+    regions = label(mask.cpu().numpy() > 0)
+    sizes = torch.from_numpy(np.bincount(regions.ravel())[1:])
+    return sizes.median().to(mask)
 
 
 def confirmed(logits: Tensor, marked: Tensor) -> Tensor:
@@ -26,11 +38,11 @@ def confirmed(logits: Tensor, marked: Tensor) -> Tensor:
 
     Args:
         logits: ``(B, K, H, W)``.
-        marked: Pixels that are marked in the support of each class ``(K,)``.
+        marked: Pixels of a marked region of each class ``(K,)``, see :func:`region_pixels`.
     """
     # room for smaller images, without a branch on their size: it would not export
     surest = F.pad(logits.flatten(2), (0, MOST), value=NOTHING).topk(MOST)[0]  # (B, K, MOST)
     counted = torch.arange(MOST, device=logits.device) < (TIMES * marked).clamp(1, MOST)[:, None]
-    evidence = (surest * counted).sum(2) / counted.sum(1) - LEAST
+    evidence = torch.where(counted, surest, 0.0).sum(2) / counted.sum(1) - LEAST
     lowered = torch.where(evidence > 0, 0.0, surest[..., 0].clamp_min(0) - evidence)
     return logits - lowered[..., None, None]

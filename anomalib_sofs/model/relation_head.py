@@ -11,7 +11,7 @@ from .calibration import marked_level, shift
 from .discriminant import mean_of
 from .downsampling import downsample_mask
 from .encoding import Encoding
-from .evidence import MOST, confirmed
+from .evidence import MOST, confirmed, region_pixels
 from .exposure import exposed
 from .fine_relations import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
@@ -41,8 +41,8 @@ class RelationHead(nn.Module):
 
     Args:
         channels: Channels of the five layers.
-        evidence: Whether an image is good unless about as much of it as was marked is defect, see :mod:`.evidence`.
-            Without, a few more small defects are found, and three times as many good parts get a region.
+        evidence: Whether an image is good unless about as many of its pixels as a marked region has are defect, see
+            :mod:`.evidence`. Without, a few more small defects are found, and three times as many good parts get a region.
     """
 
     fixed_window = False
@@ -104,7 +104,7 @@ class RelationHead(nn.Module):
         masks: list[Tensor],
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
-        """Shift the odds of each class by what the head finds in its support, and count the marked pixels.
+        """Shift the odds of each class by what the head finds in its support, and count the pixels of its regions.
 
         See :mod:`.calibration` and :mod:`.evidence`.
 
@@ -120,7 +120,7 @@ class RelationHead(nn.Module):
             logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
             logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
             levels[label].append(marked_level(logits[0, 0], mask))
-            pixels[label].append(mask.sum())
+            pixels[label].append(region_pixels(mask))
         return {
             name: encoding | {"odds": encoding["odds"] + shift(levels[name]), "marked": mean_of(pixels[name])}
             for name, encoding in encodings.items()

@@ -22,7 +22,7 @@ from .views import views
 from .windows import apply_in_windows, continue_to, larger, window_side
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
-LOGIT_EPS = 1e-6  # probabilities closer to 0 or 1 than this are all the same
+LOGIT_EPS = 1e-7  # probabilities closer to 0 or 1 than this are all the same
 PREVIEW_SIDE = 512  # pixels; a thumbnail of the first support image travels with the encoding, for the pictures
 
 

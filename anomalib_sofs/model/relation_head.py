@@ -42,7 +42,7 @@ class RelationHead(nn.Module):
     Args:
         channels: Channels of the five layers.
         evidence: Whether an image is good unless about as many of its pixels as a marked region has are defect, see
-            :mod:`.evidence`. Without, a few more small defects are found, and regions in three times as many good parts.
+            :mod:`.evidence`. Without, a few more small defects are found, and many more good parts get a region.
     """
 
     fixed_window = False

@@ -38,7 +38,7 @@ def plain_encoding(model, pairs):
 def test_the_odds_move_by_what_the_maps_of_the_support_itself_show():
     model = default_model()
     plain = plain_encoding(model, [DARK])
-    alone = SupportEncoding({"defect": plain["defect"] | {"marked": torch.tensor(0.0)}})  # any one cell is evidence
+    alone = SupportEncoding({"defect": plain["defect"] | {"marked": torch.tensor(0.0)}})  # any one pixel is evidence
     levels = []
     for pair in views(torch.cat([model.normalise(DARK[0]), DARK[1][None]])):
         probability = model.class_maps(pair[None, :3], alone)[0, 0].double()
@@ -56,6 +56,17 @@ def test_a_normal_image_beside_the_marked_one_has_no_level():
     level = 3 - 2 * float(mixed["odds"] - plain["defect"]["odds"])
     assert -5 <= level <= 6
     assert all(torch.equal(mixed[name], value) for name, value in plain["defect"].items() if name != "odds")
+
+
+def test_a_crop_that_lost_its_defect_has_no_level():
+    model = default_model()
+    crops, masks, labels = model.support_crops(support(DARK, DARK), whole=False)
+    crops, masks = list(crops), [*masks[:2], *(torch.zeros_like(mask) for mask in masks[2:])]
+    plain = model.head.encode_crops(crops, masks, labels)
+    both = model.head.calibrated(plain, crops, masks, labels)["defect"]
+    first = model.head.calibrated(plain, crops[:2], masks[:2], labels[:2])["defect"]
+    assert torch.equal(both["odds"], first["odds"])
+    assert torch.equal(both["marked"], first["marked"])
 
 
 def test_encoding_is_the_same_while_training_and_leaves_the_statistics_of_batches_alone():

@@ -1,4 +1,4 @@
-"""Evidence: a defect is called on about as much of it as was marked, not on one sure pixel.
+"""Evidence: a defect is called on about as much of it as a marked region has, not on one sure pixel.
 
 A speck that looks like the defect is found in many a good part; what is smaller or less sure than the marked one as a
 whole does not make the part a bad one.

@@ -109,7 +109,7 @@ class RelationHead(nn.Module):
         See :mod:`.calibration` and :mod:`.evidence`.
 
         Args:
-            encodings: What :meth:`encode_crops` made of the same crops.
+            encodings: What :meth:`encode_crops` made of these crops, and of normal ones.
             crops: The marked crops once more.
             masks: Their masks.
             labels: Their classes.
@@ -117,6 +117,8 @@ class RelationHead(nn.Module):
         levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
         pixels: dict[str, list[Tensor]] = {name: [] for name in encodings}
         for features, mask, label in zip(crops, masks, labels, strict=True):
+            if not mask.any():  # a thin defect of a large image may be lost in its resized copy
+                continue
             logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
             logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
             levels[label].append(marked_level(logits[0, 0], mask))

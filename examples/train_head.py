@@ -33,10 +33,10 @@ NEARER = (1, 1, 1, 1, 1.5, 2, 2, 3, 4)
 """How much nearer than the whole part the camera stands: defects from hairlines to a third of the image."""
 PRODUCTS = (1, 1, 1, 1, 1, 2, 2, 12, 12, 12)
 """From how many products the parts of a group come: real parts of one class vary more than rendered ones."""
-MARKED, GOOD = 4, 2
-"""Parts of a group."""
-SHARES = 8
-"""Files of episodes; an interrupted run goes on with the missing ones."""
+MARKED, GOOD = 3, 2
+"""Parts of a group: many groups tell more than many parts."""
+FILE_GROUPS = 20
+"""Groups whose episodes are in one file; an interrupted run goes on with the missing files."""
 CONTRASTS = RELATIONS.index("local_sigma") + 1
 """The first maps: they grow with the contrast of the query's defect."""
 TELLING = 0.75
@@ -204,19 +204,24 @@ def _telling(item: Item) -> float:
     return float((defect[:, None] > background).float().mean()) if len(background) else 0.0
 
 
-def _render_share(job: tuple[int, int, Path]) -> Path:
-    """Write the episodes of ``count`` groups to a file: one worker's share."""
-    seed, count, path = job
+def _render(job: tuple[int, Path]) -> Path:
+    """Write the episodes of :data:`FILE_GROUPS` groups to a file, whole or not at all.
+
+    Each group draws from a stream of its own, by its number: more groups leave the others as they were.
+    """
+    first, path = job
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     model = Sofs(weights=None).eval().model
     model.backbone.ensure_weights()
-    rng = random.Random(seed)
     surfaces = tuple(s for s in SURFACES if s not in HELD_OUT)
+    items: list[tuple[Tensor, ...]] = []
     with torch.inference_mode():
-        items = [Item(*(t.clone() for t in item)) for _ in range(count) for item in _episodes(model, rng, surfaces)]
-    part = path.with_suffix(".part")  # whole or not at all: what is there is taken for done
-    torch.save([tuple(item) for item in items], part)
+        for number in range(first, first + FILE_GROUPS):
+            episodes = _episodes(model, random.Random(number), surfaces)
+            items += [tuple(tensor.clone() for tensor in item) for item in episodes]
+    part = path.with_suffix(".part")
+    torch.save(items, part)
     part.replace(path)
     return path
 
@@ -300,22 +305,22 @@ def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 0.5 MB each")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 2.5 MB a group")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--groups", type=int, default=480)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=1, help="of the training; the groups are always the same ones")
+    parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
-    count = -(-args.groups // SHARES)
-    jobs = [
-        (args.seed * 1000 + i, count, args.cache / f"seed{args.seed}-{count}groups-{i:02d}.pt") for i in range(SHARES)
-    ]
+    if args.groups < 1 or args.groups % FILE_GROUPS:
+        parser.error(f"--groups {args.groups} is not a multiple of {FILE_GROUPS}")
+    jobs = [(first, args.cache / f"groups-{first:05d}.pt") for first in range(0, args.groups, FILE_GROUPS)]
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        for path in pool.map(_render_share, [job for job in jobs if not job[2].exists()]):
+        for path in pool.map(_render, [job for job in jobs if not job[1].exists()]):
             print(path, flush=True)
-    items = [Item(*item) for job in jobs for item in torch.load(job[2])]
+    # mapped: they need not fit into memory all at once
+    items = [Item(*item) for _, path in jobs for item in torch.load(path, mmap=True)]
     print(f"{len(items)} episodes")
     torch.set_num_threads(args.workers)
     net = fit(items, args.steps, args.seed)

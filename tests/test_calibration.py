@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.calibration import marked_level, shift
-from anomalib_sofs.model.encoding import SupportEncoding
-from anomalib_sofs.model.views import views
 
 from .helpers_model import default_model, marked, paper_model, support, surface
 
@@ -35,14 +34,15 @@ def plain_encoding(model, pairs):
 
 
 @torch.no_grad()
-def test_the_odds_move_by_what_the_maps_of_the_support_itself_show():
+def test_the_odds_move_by_what_the_head_finds_at_first_in_the_support_itself():
     model = default_model()
     plain = plain_encoding(model, [DARK])
-    alone = SupportEncoding({"defect": plain["defect"] | {"marked": torch.tensor(0.0)}})  # any one pixel is evidence
+    crops, masks, _ = model.support_crops(support(DARK), whole=False)
     levels = []
-    for pair in views(torch.cat([model.normalise(DARK[0]), DARK[1][None]])):
-        probability = model.class_maps(pair[None, :3], alone)[0, 0].double()
-        levels.append(torch.logit(probability).flatten().sort(descending=True)[0][int(DARK[1].sum()) - 1])
+    for features, mask in zip(crops, masks, strict=True):
+        logits = model.head.decide(*model.head.compare(features, list(plain.values())))[:, :1]
+        logits = F.interpolate(logits, size=mask.shape, mode="bilinear", align_corners=False)
+        levels.append(logits.flatten().sort(descending=True)[0][int(mask.sum()) - 1])
     moved = model.encode(support(DARK)).encodings[0]["odds"] - plain["defect"]["odds"]
     assert float(moved) == pytest.approx(0.5 * (3 - float(torch.stack(levels).mean().clamp(-5, 6))), abs=1e-3)
     assert float(moved) != 0

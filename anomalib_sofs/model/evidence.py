@@ -15,8 +15,8 @@ TIMES = 2.0
 than what is marked, as a rule."""
 MOST = 200
 """Pixels that count at most: beyond, a smaller defect of the same class would be passed over."""
-LEAST = 0.25
-"""Mean logit of these pixels from which there is a defect."""
+LEAST = -0.25
+"""Mean logit of these pixels from which there is a defect, where it stands out as the marked one does."""
 NOTHING = -20.0
 """Logit of a pixel that is not there."""
 
@@ -31,18 +31,19 @@ def region_pixels(mask: Tensor) -> Tensor:
     return sizes.median().to(mask)
 
 
-def confirmed(logits: Tensor, marked: Tensor) -> Tensor:
+def confirmed(logits: Tensor, evidence: Tensor, marked: Tensor) -> Tensor:
     """Lower the logits of every image and class that shows too little evidence to 0 and less.
 
     What is lowered keeps its order, and the images are ordered by their evidence.
 
     Args:
         logits: ``(B, K, H, W)``.
+        evidence: Logits that are weighed ``(B, K, H, W)``.
         marked: Pixels of a marked region of each class ``(K,)``, see :func:`region_pixels`.
     """
     # room for smaller images, without a branch on their size: it would not export
-    surest = F.pad(logits.flatten(2), (0, MOST), value=NOTHING).topk(MOST)[0]  # (B, K, MOST)
+    surest = F.pad(evidence.flatten(2), (0, MOST), value=NOTHING).topk(MOST)[0]  # (B, K, MOST)
     counted = torch.arange(MOST, device=logits.device) < (TIMES * marked).clamp(1, MOST)[:, None]
-    evidence = torch.where(counted, surest, 0.0).sum(2) / counted.sum(1) - LEAST
-    lowered = torch.where(evidence > 0, 0.0, surest[..., 0].clamp_min(0) - evidence)
+    spare = torch.where(counted, surest, 0.0).sum(2) / counted.sum(1) - LEAST
+    lowered = torch.where(spare > 0, 0.0, logits.flatten(2).amax(2).clamp_min(0) - spare)
     return logits - lowered[..., None, None]

@@ -17,6 +17,12 @@ class PlainHead(nn.Module):
         return encodings
 
     @staticmethod
+    def refined(features: list[Tensor], logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
+        """Leave the first opinion as it is."""
+        del features, encodings
+        return logits
+
+    @staticmethod
     def confirmed(logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
         """Leave the logits as they are."""
         del encodings

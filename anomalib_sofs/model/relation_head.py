@@ -18,6 +18,7 @@ from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
 from .relation_net import RelationNet, relation_loss
 from .relation_support import encode_support
 from .relations import SupportRelations, patch_grid, relate
+from .self_support import refined
 
 CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
@@ -116,25 +117,60 @@ class RelationHead(nn.Module):
         """
         levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
         pixels: dict[str, list[Tensor]] = {name: [] for name in encodings}
+        distances: dict[str, list[Tensor]] = {name: [] for name in encodings}
         for features, mask, label in zip(crops, masks, labels, strict=True):
             if not mask.any():  # a thin defect of a large image may be lost in its resized copy
                 continue
             logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
-            logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
-            levels[label].append(marked_level(logits[0, 0], mask))
+            pixelwise = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+            level = marked_level(pixelwise[0, 0], mask)
+            levels[label].append(level)
             pixels[label].append(region_pixels(mask))
+            distances[label].append(refined(logits + shift([level]), features[0])[1][0, 0])
         return {
-            name: encoding | {"odds": encoding["odds"] + shift(levels[name]), "marked": mean_of(pixels[name])}
+            name: encoding
+            | {
+                "odds": encoding["odds"] + shift(levels[name]),
+                "marked": mean_of(pixels[name]),
+                "distance": mean_of(distances[name]),
+            }
             for name, encoding in encodings.items()
         }
 
+    @staticmethod
+    def refined(features: list[Tensor], logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
+        """Look again at what was found, see :mod:`.self_support`.
+
+        Args:
+            features: Of the queries.
+            logits: First opinion ``(B, K, h, w)``.
+            encodings: Of the classes.
+
+        Returns:
+            Logits of the second look, and the evidence: those of the first, raised or lowered by how far what was
+            found stands out, compared with what was marked. ``(B, 2 * K, h, w)``.
+        """
+        second, distance = refined(logits, features[0])
+        # an encoding from before distances were taken has nothing to compare with
+        usual = torch.stack([encoding.get("distance", distance.mean()) for encoding in encodings])
+        return torch.cat([second, logits + (distance - usual)[..., None, None]], 1)
+
     def confirmed(self, logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
-        """Silence images ``(B, K, H, W)`` with too little evidence of a class, see :mod:`.evidence`."""
+        """Silence images with too little evidence of a class, see :mod:`.evidence`.
+
+        Args:
+            logits: What :meth:`refined` returned, at the image's size ``(B, 2 * K, H, W)``.
+            encodings: Of the classes.
+
+        Returns:
+            ``(B, K, H, W)``.
+        """
+        logits, evidence = logits.chunk(2, 1)
         if not self.evidence:
             return logits
         # an encoding from before evidence was weighed asks for the most
         marked = [encoding.get("marked", logits.new_tensor(MOST)) for encoding in encodings]
-        return confirmed(logits, torch.stack(marked))
+        return confirmed(logits, evidence, torch.stack(marked))
 
     @staticmethod
     def encode_normal(crops: Iterable[list[Tensor]]) -> Encoding:

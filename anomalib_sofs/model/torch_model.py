@@ -284,14 +284,15 @@ class SofsModel(nn.Module):
             normal: Distances from normality instead of defect probabilities.
 
         Returns:
-            Probabilities of each class, or the head's anomaly maps, ``(n, C, h, w)``.
+            What the head refined, as probabilities, or its anomaly maps, ``(n, C, h, w)``.
         """
         features = self.head.extract(self.backbone, windows, normal=normal)
         if normal:
             cells = self.head.anomaly(features, encodings[0])
         else:
             outputs = self.head.decide(*self.head.compare(features, encodings))[:, 0]
-            cells = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            first = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            cells = self.head.refined(features, first, encodings)
         maps = F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
         return maps if normal else maps.sigmoid()
 

@@ -1,4 +1,4 @@
-"""Train the packaged head on rendered parts alone: render, relate, then fit the small network to the cached maps.
+"""Train the packaged head on rendered parts alone: render, relate, then fit small networks to the cached maps.
 
 python examples/train_head.py --cache FOLDER --out FILE.safetensors
 """
@@ -37,6 +37,8 @@ MARKED, GOOD = 3, 2
 """Parts of a group: many groups tell more than many parts."""
 FILE_GROUPS = 20
 """Groups whose episodes are in one file; an interrupted run goes on with the missing files."""
+MEMBERS = 2
+"""Networks that are averaged, from seeds that follow each other."""
 CONTRASTS = RELATIONS.index("local_sigma") + 1
 """The first maps: they grow with the contrast of the query's defect."""
 TELLING = 0.75
@@ -297,9 +299,19 @@ def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float 
         decay.step()
         total += loss.item()
         if step % 200 == 0:
-            print(f"step {step} loss {total / 200:.4f}", flush=True)
+            print(f"seed {seed} step {step} loss {total / 200:.4f}", flush=True)
             total = 0.0
     return net.eval()
+
+
+def _fit_member(job: tuple[list[Path], int, int]) -> dict[str, Tensor]:
+    """Train one network, on one thread: the same weights whatever the number of workers."""
+    paths, steps, seed = job
+    torch.set_num_threads(1)
+    # mapped: they need not fit into memory all at once
+    items = [Item(*item) for path in paths for item in torch.load(path, mmap=True)]
+    print(f"seed {seed}: {len(items)} episodes", flush=True)
+    return {name: value.contiguous() for name, value in fit(items, steps, seed).state_dict().items()}
 
 
 def main() -> None:
@@ -307,7 +319,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 2.5 MB a group")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=1, help="of the training; the groups are always the same ones")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the first training; the groups are always the same ones"
+    )
     parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--workers", type=int, default=2)
@@ -319,12 +333,9 @@ def main() -> None:
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         for path in pool.map(_render, [job for job in jobs if not job[1].exists()]):
             print(path, flush=True)
-    # mapped: they need not fit into memory all at once
-    items = [Item(*item) for _, path in jobs for item in torch.load(path, mmap=True)]
-    print(f"{len(items)} episodes")
-    torch.set_num_threads(args.workers)
-    net = fit(items, args.steps, args.seed)
-    state = {f"net.{name}": value.contiguous() for name, value in net.state_dict().items()}
+        trainings = [([path for _, path in jobs], args.steps, args.seed + i) for i in range(MEMBERS)]
+        members = list(pool.map(_fit_member, trainings))
+    state = {f"nets.{i}.{name}": value for i, member in enumerate(members) for name, value in member.items()}
     how = f"examples/train_head.py --seed {args.seed} --groups {args.groups} --steps {args.steps}"
     save_file(state, args.out, metadata={"format": "pt", "trained_by": how})
 

@@ -321,7 +321,7 @@ def test_a_defect_gives_a_gradient_to_every_part_of_the_default_head():
     gradients = {name: p.grad for name, p in model.head.named_parameters()}
     assert torch.isfinite(loss)
     assert all(g is not None and torch.isfinite(g).all() for g in gradients.values())
-    assert float(gradients["net.out.weight"].abs().sum()) > 0
+    assert min(float(gradients[f"nets.{i}.out.weight"].abs().sum()) for i in range(2)) > 0
     assert all(p.grad is None for p in model.backbone.parameters())
 
 
@@ -339,7 +339,7 @@ def test_the_paper_head_on_a_transformer_runs_through_the_model():
 
 
 def test_the_share_of_defect_on_the_support_moves_every_logit_alike():
-    net = default_model().head.net
+    net = default_model().head.nets[0]
     generator = torch.Generator().manual_seed(0)
     maps, fine = torch.randn(1, MAPS, 8, 12, generator=generator), torch.randn(1, 7, 16, 24, generator=generator)
     more = maps.clone()
@@ -348,6 +348,17 @@ def test_the_share_of_defect_on_the_support_moves_every_logit_alike():
     assert one.shape == (1, 1, 16, 24)
     torch.testing.assert_close(other - one, torch.full_like(one, 2), atol=1e-4, rtol=0)
     assert torch.equal(vote, same)
+
+
+@torch.no_grad()
+def test_the_networks_are_averaged():
+    head = default_model().head
+    maps, fine = torch.randn(1, MAPS, 8, 12), torch.randn(1, 7, 16, 24)
+    (one, vote), (other, other_vote) = (net(maps, fine) for net in head.nets)
+    result = head.decide(maps, fine)
+    torch.testing.assert_close(result[:, :1], (one + other) / 2)
+    torch.testing.assert_close(result[:, 1], ((vote + other_vote) / 2).expand(1, 16, 24))
+    assert float((one - other).abs().mean()) > 0.1  # two trainings
 
 
 def test_the_encoding_holds_the_log_odds_of_the_defect():

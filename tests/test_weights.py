@@ -194,9 +194,9 @@ def test_an_unknown_backbone_is_named():
 
 def test_weights_trained_on_other_relation_maps_are_refused():
     head = default_model().head
-    state = dict(head.state_dict()) | {"net.version": torch.tensor(1)}
+    state = dict(head.state_dict()) | {"nets.0.version": torch.tensor(1)}
     with pytest.raises(ValueError, match="do not fit this head") as error:
         load_into(head, state, "old.safetensors")
     assert str(error.value).splitlines()[1:] == [
-        "  net.version: 1 in the file, 3 in the model (it was trained on other relation maps)"
+        "  nets.0.version: 1 in the file, 3 in the model (it was trained on other relation maps)"
     ]

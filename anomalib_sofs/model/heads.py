@@ -9,9 +9,9 @@ from .relation_head import RelationHead
 HeadName = Literal["relation", "paper"]
 Head = PaperHead | RelationHead
 """What both offer to the model: ``extract`` reads features, ``encode_crops`` or ``encode_normal`` encodes the support,
-``calibrated`` adjusts that to what is found in the support itself, ``compare`` and ``decide`` find defects,
-``refined`` looks again at what was found, ``confirmed`` drops what too little speaks for, ``anomaly`` and ``score`` find
-whatever is off, ``loss`` trains."""
+``calibrated`` adjusts that to what is found in the support itself, ``compare`` and ``decide`` find defects, ``refined``
+looks again at what was found, ``confirmed`` drops what too little speaks for, ``anomaly`` and ``score`` find whatever
+is off, ``loss`` trains."""
 RELATION_STRIDES = [2, 4, 8, 16, 32]
 
 

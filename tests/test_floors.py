@@ -13,7 +13,7 @@ from anomalib_sofs.data.surface_episodes import NOVEL, render_product
 from .conftest import REAL_DATA, needs_real_data
 
 SLACK = 2.0
-SURFACES = {"ground_steel_0": 50.7, "woven_fabric_0": 42.6, "ceramic_0": 44.8, "plastic_0": 50.6}
+SURFACES = {"ground_steel_0": 53.4, "woven_fabric_0": 45.8, "ceramic_0": 51.0, "plastic_0": 53.1}
 
 
 def miou(root, category: str, limit: int) -> float:
@@ -33,6 +33,6 @@ def test_rendered_surfaces_that_were_never_trained_on(tmp_path, surface, measure
 
 
 @needs_real_data
-@pytest.mark.parametrize(("category", "measured"), [("magnetic_tile", 31.6), ("steel_strip", 51.2)])
+@pytest.mark.parametrize(("category", "measured"), [("magnetic_tile", 34.5), ("steel_strip", 51.1)])
 def test_real_parts(category, measured):
     assert miou(REAL_DATA, category, limit=20) > measured - SLACK

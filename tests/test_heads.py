@@ -361,6 +361,11 @@ def test_the_networks_are_averaged():
     assert float((one - other).abs().mean()) > 0.1  # two trainings
 
 
+def test_a_head_without_networks_is_refused():
+    with pytest.raises(ValueError, match=r"head_options\.members is 0: at least one network decides"):
+        Sofs(weights=None, head_options={"members": 0})
+
+
 def test_the_encoding_holds_the_log_odds_of_the_defect():
     model = default_model()
     crops, masks, labels = model.support_crops(support(DARK), whole=False)

@@ -45,6 +45,9 @@ class RelationHead(nn.Module):
         members: Networks whose logits are averaged: one training differs from the next by 2 to 4 points of mIoU.
         evidence: Whether an image is good unless about as many of its pixels as a marked region has are defect, see
             :mod:`.evidence`. Without, a few more small defects are found, and many more good parts get a region.
+
+    Raises:
+        ValueError: If there is no member.
     """
 
     fixed_window = False
@@ -56,6 +59,9 @@ class RelationHead(nn.Module):
         super().__init__()
         self.evidence = evidence
         self.channels, self.fine_channels = channels[COARSE], channels[FINE]
+        if members < 1:
+            msg = f"head_options.members is {members}: at least one network decides; 2 come with the package."
+            raise ValueError(msg)
         self.nets = nn.ModuleList(RelationNet() for _ in range(members))
         self.norms_frozen = False
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs import Sofs
 from anomalib_sofs.data.surfaces import SURFACES, defect_classes, render
-from anomalib_sofs.model.relation_head import RelationHead
+from anomalib_sofs.model.relation_head import MEMBERS, RelationHead
 from anomalib_sofs.model.relation_net import RelationNet, relation_loss
 from anomalib_sofs.model.relations import RELATIONS
 from anomalib_sofs.model.torch_model import SofsModel
@@ -37,8 +37,6 @@ MARKED, GOOD = 3, 2
 """Parts of a group: many groups tell more than many parts."""
 FILE_GROUPS = 20
 """Groups whose episodes are in one file; an interrupted run goes on with the missing files."""
-MEMBERS = 2
-"""Networks that are averaged, from seeds that follow each other."""
 CONTRASTS = RELATIONS.index("local_sigma") + 1
 """The first maps: they grow with the contrast of the query's defect."""
 TELLING = 0.75
@@ -320,7 +318,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for the episodes, about 2.5 MB a group")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the first training; the groups are always the same ones"
+        "--seed", type=int, default=1, help="of the first network, the next follow; the groups are always the same ones"
     )
     parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
     parser.add_argument("--steps", type=int, default=6000)

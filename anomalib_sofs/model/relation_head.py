@@ -20,6 +20,8 @@ from .relation_support import encode_support
 from .relations import SupportRelations, patch_grid, relate
 from .self_support import refined
 
+MEMBERS = 2
+"""Networks that come with the package; their logits are averaged."""
 CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
 SEGMENTATION = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
@@ -55,12 +57,12 @@ class RelationHead(nn.Module):
     multiple = 32
     normal_multiple = 16  # less continuation by reflection: it is never quite normal
 
-    def __init__(self, channels: list[int], *, members: int = 2, evidence: bool = True) -> None:
+    def __init__(self, channels: list[int], *, members: int = MEMBERS, evidence: bool = True) -> None:
         super().__init__()
         self.evidence = evidence
         self.channels, self.fine_channels = channels[COARSE], channels[FINE]
         if members < 1:
-            msg = f"head_options.members is {members}: at least one network decides; 2 come with the package."
+            msg = f"head_options.members is {members}: at least one network decides; {MEMBERS} come with the package."
             raise ValueError(msg)
         self.nets = nn.ModuleList(RelationNet() for _ in range(members))
         self.norms_frozen = False

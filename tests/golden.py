@@ -15,10 +15,10 @@ from torch.nn.functional import interpolate
 
 from anomalib_sofs.model import SofsModel
 from anomalib_sofs.model.downsampling import downsample_mask
-from anomalib_sofs.model.loss import DEFECT_SHARE, mixed_normal_dice, sofs_loss
-from anomalib_sofs.model.paper_head import PaperHead
-from anomalib_sofs.model.priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
-from anomalib_sofs.model.prototypes import masked_mean
+from anomalib_sofs.model.paper.head import PaperHead
+from anomalib_sofs.model.paper.loss import DEFECT_SHARE, mixed_normal_dice, sofs_loss
+from anomalib_sofs.model.paper.priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
+from anomalib_sofs.model.paper.prototypes import masked_mean
 from anomalib_sofs.model.weights import load_into, published_to_ours
 
 from .helpers_model import ShelfBackbone, support

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.backbone import Backbone, default_layers
 from anomalib_sofs.model.heads import build_head, head_layers
-from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.paper.head import PaperHead
 from anomalib_sofs.model.weights import load_into, packaged_weights, read_state
 
 LITE = "tf_efficientnet_lite0"

@@ -10,7 +10,7 @@ from torch import nn
 from anomalib_sofs import Sofs
 from anomalib_sofs.model.backbone import Backbone, default_layers, to_finest_grid, unit_scale
 from anomalib_sofs.model.heads import build_head, default_crop
-from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.paper.head import PaperHead
 
 from .helpers_model import LITE, backbone
 

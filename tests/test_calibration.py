@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_sofs.model.calibration import marked_level, shift
+from anomalib_sofs.model.relation.calibration import marked_level, shift
 
 from .helpers_model import default_model, marked, paper_model, support, surface
 

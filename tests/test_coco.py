@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from anomalib_sofs.data import coco
-from anomalib_sofs.data.coco import read_coco
+from anomalib_sofs.annotations import coco
+from anomalib_sofs.annotations.coco import read_coco
 
 from . import trees
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from anomalib_sofs.model import paper_head
-from anomalib_sofs.model.coreset import coreset
-from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.paper import head as paper_head
+from anomalib_sofs.model.paper.coreset import coreset
+from anomalib_sofs.model.paper.head import PaperHead
 
 
 def clusters(each: int = 50) -> torch.Tensor:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomalib_sofs.data.crops import Augment, crop_around, resize_whole, rotate
-from anomalib_sofs.model.windows import apply_in_windows
+from anomalib_sofs.windows import apply_in_windows
 
 settings.register_profile("quick", max_examples=60, deadline=None)
 settings.load_profile("quick")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomalib_sofs import Sofs
-from anomalib_sofs.model.evidence import LEAST, MOST, confirmed, region_pixels
+from anomalib_sofs.model.relation.evidence import LEAST, MOST, confirmed, region_pixels
 
 from .helpers_model import default_model, marked, paper_model, support
 

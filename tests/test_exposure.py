@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomalib_sofs.model.exposure import BLACK, BRIGHTNESS, MOST, exposed
+from anomalib_sofs.model.relation.exposure import BLACK, BRIGHTNESS, MOST, exposed
 
 from .helpers_model import default_model, marked, support
 

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomalib_sofs.model.fine_relations import BOTH, FINE_RELATIONS, encode_fine, fine_grid, reduce_fine, relate_fine
+from anomalib_sofs.model.relation.fine_maps import (
+    BOTH,
+    FINE_RELATIONS,
+    encode_fine,
+    fine_grid,
+    reduce_fine,
+    relate_fine,
+)
 
 CHANNELS = (2, 3)
 DEFECT = torch.tensor([2.0, 0.0, -1.0, 3.0, 0.5])

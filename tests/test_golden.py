@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save_file as save_safetensors
 
-from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.paper.head import PaperHead
 from anomalib_sofs.model.weights import load_into, read_state
 
 from . import golden

@@ -11,12 +11,12 @@ from PIL import Image
 from anomalib_sofs import Sofs
 from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.backbone import Backbone
-from anomalib_sofs.model.crops import covers_much, defect_windows
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
-from anomalib_sofs.model.fine_relations import FINE_RELATIONS
 from anomalib_sofs.model.heads import build_head
-from anomalib_sofs.model.relation_head import RelationHead
-from anomalib_sofs.model.relations import MAPS
+from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS
+from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.model.relation.maps import MAPS
+from anomalib_sofs.model.support_windows import covers_much, defect_windows
 from anomalib_sofs.model.torch_model import CropCache
 
 from .helpers_model import backbone, default_model, marked, paper_model, support, surface

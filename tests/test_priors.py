@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from anomalib_sofs.model import priors
 from anomalib_sofs.model.downsampling import downsample_mask
-from anomalib_sofs.model.fusion import fuse
-from anomalib_sofs.model.paper_head import PaperHead
-from anomalib_sofs.model.priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
-from anomalib_sofs.model.prototypes import masked_mean
+from anomalib_sofs.model.paper import priors
+from anomalib_sofs.model.paper.fusion import fuse
+from anomalib_sofs.model.paper.head import PaperHead
+from anomalib_sofs.model.paper.priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
+from anomalib_sofs.model.paper.prototypes import masked_mean
 
 quick = settings(max_examples=25, deadline=None)
 PATCH = 4

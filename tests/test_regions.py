@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from anomalib_sofs.results.regions import describe_regions
 from anomalib_sofs.visualization.panels import FOUND, heat, outline, side_by_side
-from anomalib_sofs.visualization.regions import describe_regions
 
 
 def test_regions_are_described_exactly_largest_first():

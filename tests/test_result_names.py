@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from anomalib_sofs.visualization.names import free_folder, result_stems
+from anomalib_sofs.results.names import free_folder, result_stems
 
 from . import trees
 from .conftest import pictures_folder, run

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomalib_sofs.model.self_support import MIDDLE, SLOPE, _background, _discriminant, refined
+from anomalib_sofs.model.relation.self_support import MIDDLE, SLOPE, _background, _discriminant, refined
 
 from .helpers_model import default_model, marked, paper_model, support
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from anomalib_sofs.annotations.coco import read_coco
+from anomalib_sofs.annotations.mask_cache import MaskCache
 from anomalib_sofs.data import VisionEpisodes
-from anomalib_sofs.data.coco import read_coco
-from anomalib_sofs.data.mask_cache import MaskCache
 
 from . import trees
 from .helpers_data import KWARGS, mask_of, rows_of

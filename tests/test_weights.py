@@ -8,7 +8,7 @@ from safetensors.torch import save_file as save_safetensors
 from anomalib_sofs import Sofs
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.model.backbone import Backbone
-from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.paper.head import PaperHead
 from anomalib_sofs.model.weights import PACKAGED, load_into, packaged_weights, published_to_ours, read_state
 
 from .helpers_model import LITE, default_model, marked, paper_model, support, surface

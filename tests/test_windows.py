@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomalib_sofs.model.windows import Axis, apply_in_windows, continue_to, reflect
+from anomalib_sofs.windows import Axis, apply_in_windows, continue_to, reflect
 
 from .helpers_model import default_model, marked, support
 

@@ -11,7 +11,8 @@ from pandas import DataFrame, concat
 from PIL import Image
 from torch import Tensor
 
-from anomalib_sofs.data.table import NORMAL, defects, normals
+from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.data.table import defects, normals
 from anomalib_sofs.images import read_mask
 
 SUPPORTS, QUERIES = 4, 20

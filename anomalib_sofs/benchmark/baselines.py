@@ -9,10 +9,10 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_sofs.model.backbone import Backbone, to_finest_grid
 from anomalib_sofs.model.downsampling import downsample_mask
 from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.paper.priors import defect_cells, target_semantic_prior
 from anomalib_sofs.model.plain_head import PlainHead
-from anomalib_sofs.model.priors import defect_cells, target_semantic_prior
-from anomalib_sofs.model.relation_head import RelationHead
-from anomalib_sofs.model.relations import RELATIONS
+from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.model.relation.maps import RELATIONS
 
 DISCRIMINANT_THRESHOLD = 0.5
 """Half way from the support's background, which lies at 0, to its defect, which lies at 1."""

@@ -20,7 +20,7 @@ from anomalib_sofs.data.datasets import QueryEpisodes
 from anomalib_sofs.model import SofsModel
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
 from anomalib_sofs.model.encoding import Encoding
-from anomalib_sofs.model.paper_head import PaperHead
+from anomalib_sofs.model.paper.head import PaperHead
 from anomalib_sofs.model.torch_model import CropCache
 
 from .categories import segmentation_tables

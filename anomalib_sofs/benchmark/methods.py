@@ -11,7 +11,7 @@ from anomalib_sofs.model import Sofs, SofsModel, SupportSet
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
 from anomalib_sofs.model.cache import ByteCache
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
-from anomalib_sofs.model.relation_head import RelationHead
+from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.torch_model import CropCache
 
 from .arguments import BenchmarkError

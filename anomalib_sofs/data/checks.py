@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from .table import NORMAL
+from anomalib_sofs.annotations.labels import NORMAL
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
-from anomalib_sofs.model.crops import covers_much
-from anomalib_sofs.model.windows import continue_to, reflect
+from anomalib_sofs.model.support_windows import covers_much
+from anomalib_sofs.windows import continue_to, reflect
 
 HALF_A_PIXEL = 0.5
 

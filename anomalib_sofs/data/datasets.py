@@ -9,12 +9,13 @@ from anomalib.data import AnomalibDataset
 from pandas import DataFrame
 from torch.utils.data import Dataset, DistributedSampler
 
+from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.images import read_image, read_mask
 
 from .crops import Augment, crop_around
 from .items import EpisodeItem, collate_episodes
 from .protocol import choose_support
-from .table import NORMAL, defects, normals
+from .table import defects, normals
 
 Row = Any  # a named tuple of the samples table
 Crop = tuple[torch.Tensor, torch.Tensor]  # image (3, c, c), mask (c, c)

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 from pandas import DataFrame
 
+from anomalib_sofs.annotations.class_index import read_class_index
+from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.annotations.mask_cache import MaskCache, Sample
 from anomalib_sofs.images import image_files
 
 from . import folds
 from .checks import leave_out_small_classes, match_masks, refuse_escaping_links
-from .class_index import read_class_index
 from .datamodule import EpisodeDataModule
-from .mask_cache import MaskCache, Sample
-from .table import NORMAL
 from .vision import to_table
 
 PREFIX = "DS-"
@@ -41,7 +41,7 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
     Args:
         root: Folder that holds the subsets. Download it as plain files (``hf download --local-dir``): links that leave
             the root are refused.
-        cache_dir: Where the masks of single classes go, see :class:`~anomalib_sofs.data.mask_cache.MaskCache`.
+        cache_dir: Where the masks of single classes go, see :class:`~anomalib_sofs.annotations.mask_cache.MaskCache`.
         **kwargs: See :class:`~anomalib_sofs.data.datamodule.EpisodeDataModule`.
     """
 

@@ -12,21 +12,19 @@ from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 from pandas import DataFrame
 from PIL import Image
 
+from anomalib_sofs.annotations.class_index import read_class_index
+from anomalib_sofs.annotations.coco import read_coco
+from anomalib_sofs.annotations.labelme import read_labelme
+from anomalib_sofs.annotations.labels import DEFECT, NORMAL
+from anomalib_sofs.annotations.mask_cache import MaskCache, Sample
 from anomalib_sofs.images import image_files, read_mask
 
 from .checks import by_stem, match_masks, refuse_escaping_links
-from .class_index import read_class_index
-from .coco import read_coco
 from .datamodule import EpisodeDataModule
 from .datasets import QueryEpisodes
-from .labelme import read_labelme
-from .mask_cache import MaskCache, Sample
 from .mvtecad import SUFFIXES, check_pairs
-from .table import NORMAL, check_masks
+from .table import check_masks
 from .vision import to_table
-
-DEFECT = "defect"
-"""The class of masks that do not name any."""
 
 SUPPORT, QUERY, TEST = "support", "query", "test"
 NAMES = "classes.txt"
@@ -55,7 +53,7 @@ class FolderEpisodes(EpisodeDataModule):
 
     Args:
         root: The folder.
-        cache_dir: Where drawn masks go, see :class:`~anomalib_sofs.data.mask_cache.MaskCache`.
+        cache_dir: Where drawn masks go, see :class:`~anomalib_sofs.annotations.mask_cache.MaskCache`.
         **kwargs: See :class:`~anomalib_sofs.data.datamodule.EpisodeDataModule`.
     """
 

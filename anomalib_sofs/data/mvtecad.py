@@ -8,12 +8,12 @@ from anomalib.data.datasets.image import mvtecad
 from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 from pandas import DataFrame
 
+from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.images import IMAGE_SUFFIXES, image_files
 
 from . import folds
 from .checks import by_stem, refuse_escaping_links
 from .datamodule import EpisodeDataModule
-from .table import NORMAL
 
 SUFFIXES = tuple(sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUFFIXES}))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pandas import DataFrame, concat
 
+from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.images import image_size
 
-NORMAL = "good"
 COLUMNS = ["image_path", "mask_path", "category", "label", "split"]
 
 

@@ -10,13 +10,13 @@ from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 from anomalib.data.datasets.image.visa import EXTENSIONS
 from pandas import DataFrame
 
+from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.images import image_files
 
 from . import folds
 from .checks import leave_out_small_classes, refuse_escaping_links
 from .datamodule import EpisodeDataModule
 from .mvtecad import check_pairs
-from .table import NORMAL
 
 BAD = "bad"
 """The one defect class that anomalib's conversion knows."""

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 from pandas import DataFrame
 
+from anomalib_sofs.annotations.coco import read_coco
+from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.annotations.mask_cache import MaskCache, Sample
+
 from . import folds
 from .checks import leave_out_small_classes, refuse_escaping_links
-from .coco import read_coco
 from .datamodule import EpisodeDataModule
-from .mask_cache import MaskCache, Sample
-from .table import NORMAL
 
 ANNOTATIONS = "_annotations.coco.json"
 SPLITS = {"train": "train", "val": "test"}  # VISION's folders, and what their normal images are good for
@@ -26,7 +27,7 @@ class VisionEpisodes(EpisodeDataModule):
 
     Args:
         root: Folder that holds the objects.
-        cache_dir: Where the drawn masks go, see :class:`~anomalib_sofs.data.mask_cache.MaskCache`.
+        cache_dir: Where the drawn masks go, see :class:`~anomalib_sofs.annotations.mask_cache.MaskCache`.
         **kwargs: See :class:`~anomalib_sofs.data.datamodule.EpisodeDataModule`.
     """
 
@@ -51,7 +52,7 @@ class VisionEpisodes(EpisodeDataModule):
         """Read the COCO files of an object, one after the other.
 
         Raises:
-            ValueError: If a file is wrong, see :func:`~anomalib_sofs.data.coco.read_coco`.
+            ValueError: If a file is wrong, see :func:`~anomalib_sofs.annotations.coco.read_coco`.
         """
         folder = self.root / category
         refuse_escaping_links(folder, self.root)

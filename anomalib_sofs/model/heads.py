@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
+from anomalib_sofs.model.paper.head import PaperHead
+from anomalib_sofs.model.relation.head import RelationHead
+
 from .backbone import Backbone, default_layers, is_transformer
-from .paper_head import PaperHead
-from .relation_head import RelationHead
 
 HeadName = Literal["relation", "paper"]
 Head = PaperHead | RelationHead

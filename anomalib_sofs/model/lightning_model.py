@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import Normalize
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import is_deep, read_image
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
+from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
@@ -26,7 +27,6 @@ from .class_map import class_map
 from .encoding import SupportEncoding, encoding_bytes
 from .heads import HeadName, build_head, default_crop, head_layers
 from .post_processor import SofsPostProcessor
-from .relation_head import RelationHead
 from .support import SupportSet
 from .torch_model import CropCache, SofsModel
 from .weights import load_into, packaged_weights, read_state

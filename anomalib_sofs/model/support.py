@@ -8,12 +8,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from anomalib_sofs.annotations.labels import DEFECT, NORMAL
 from anomalib_sofs.images import image_files, read_image, read_mask
 
 T = TypeVar("T")
-
-DEFECT = "defect"
-NORMAL = "good"
 
 
 def rows_by_class(masks: Sequence[Tensor], labels: Sequence[str]) -> dict[str, list[int]]:

@@ -12,14 +12,16 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.annotations.labels import DEFECT
+from anomalib_sofs.windows import apply_in_windows, continue_to, larger, window_side
+
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
 from .cache import ByteCache
-from .crops import covers_much, defect_windows
 from .encoding import Encoding, SupportEncoding
 from .heads import Head
-from .support import DEFECT, SupportSet
+from .support import SupportSet
+from .support_windows import covers_much, defect_windows
 from .views import views
-from .windows import apply_in_windows, continue_to, larger, window_side
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
 LOGIT_EPS = 1e-7  # probabilities closer to 0 or 1 than this are all the same

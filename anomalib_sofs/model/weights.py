@@ -38,7 +38,7 @@ def published_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: State dict with keys ``feature_recorrect.…`` and possibly the backbone's.
 
     Returns:
-        State dict of :class:`~anomalib_sofs.model.paper_head.PaperHead`; unknown keys keep their name.
+        State dict of :class:`~anomalib_sofs.model.paper.head.PaperHead`; unknown keys keep their name.
     """
     translated = {}
     for key, value in state.items():

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import read_image, read_mask
+from anomalib_sofs.results.names import free_folder, result_stems
+from anomalib_sofs.results.regions import describe_regions
 
-from .names import free_folder, result_stems
 from .panels import CLASS_COLOURS, FOUND, TRUTH, Picture, heat, outline, side_by_side
-from .regions import describe_regions
 
 if TYPE_CHECKING:
     from anomalib_sofs.model.encoding import SupportEncoding

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .table import NORMAL
+from .labels import NORMAL
 
 FORMAT = 1  # part of every key: a new number makes all masks anew
 

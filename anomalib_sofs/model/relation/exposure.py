@@ -6,7 +6,7 @@ A factor, not an offset: light multiplies what a surface sends back, and with it
 import torch
 from torch import Tensor
 
-from .backbone import IMAGE_MEAN, IMAGE_STD
+from anomalib_sofs.model.backbone import IMAGE_MEAN, IMAGE_STD
 
 BRIGHTNESS = 0.4
 """Mean brightness, 0..1, that images are brought to."""

@@ -6,19 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from .backbone import Backbone
+from anomalib_sofs.model.backbone import Backbone
+from anomalib_sofs.model.downsampling import downsample_mask
+from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.normality.gaussians import NormalSpace, anomaly_maps, encode_normal, image_score
+
 from .calibration import marked_level, shift
 from .discriminant import mean_of
-from .downsampling import downsample_mask
-from .encoding import Encoding
 from .evidence import MOST, confirmed, region_pixels
 from .exposure import exposed
-from .fine_relations import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
-from .normality import NormalSpace, anomaly_maps, encode_normal, image_score
-from .relation_net import RelationNet, relation_loss
-from .relation_support import encode_support
-from .relations import SupportRelations, patch_grid, relate
+from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
+from .maps import SupportRelations, patch_grid, relate
+from .network import RelationNet, relation_loss
 from .self_support import refined
+from .statistics import encode_support
 
 MEMBERS = 2
 """Networks that come with the package; their logits are averaged."""

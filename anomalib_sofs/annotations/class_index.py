@@ -8,8 +8,8 @@ from PIL import Image
 
 from anomalib_sofs.images import image_size
 
+from .labels import NORMAL
 from .mask_cache import Marked
-from .table import NORMAL
 
 
 def read_class_index(

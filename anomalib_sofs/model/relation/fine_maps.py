@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, variance, weighted_mean
-from .relations import bounded, surround
+from .maps import bounded, surround
 
 FINE_RELATIONS = ("stride2", "stride4", "both", "both_stiff", "both_sigma", "local", "local_sigma")
 """Names of the maps in order."""

@@ -5,17 +5,18 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .backbone import Backbone, to_finest_grid, unit_scale
+from anomalib_sofs.model.backbone import Backbone, to_finest_grid, unit_scale
+from anomalib_sofs.model.downsampling import MaskDownsampling, downsample_mask
+from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.plain_head import PlainHead
+from anomalib_sofs.model.support import rows_by_class
+
 from .coreset import coreset
-from .downsampling import MaskDownsampling, downsample_mask
-from .encoding import Encoding
 from .fusion import fuse
 from .loss import DEFECT_SHARE, sofs_loss
-from .plain_head import PlainHead
 from .priors import abnormal_prior, background_cells, defect_cells, target_semantic_prior
 from .prototypes import masked_mean
 from .reduction import Reduction
-from .support import rows_by_class
 from .transformer import TransformerStage
 
 CROPS = 4  # support crops that pass the transformer at once: bounds its memory, however many crops there are

@@ -1,6 +1,6 @@
 """Train the packaged head on rendered parts alone: render, relate, then fit small networks to the cached maps.
 
-python examples/train_head.py --cache FOLDER --out FILE.safetensors
+python tools/train_head.py --cache FOLDER --out FILE.safetensors
 """
 
 import argparse
@@ -20,9 +20,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs import Sofs
 from anomalib_sofs.data.surfaces import SURFACES, defect_classes, render
-from anomalib_sofs.model.relation_head import MEMBERS, RelationHead
-from anomalib_sofs.model.relation_net import RelationNet, relation_loss
-from anomalib_sofs.model.relations import RELATIONS
+from anomalib_sofs.model.relation.head import MEMBERS, RelationHead
+from anomalib_sofs.model.relation.maps import RELATIONS
+from anomalib_sofs.model.relation.network import RelationNet, relation_loss
 from anomalib_sofs.model.torch_model import SofsModel
 from anomalib_sofs.model.views import views
 
@@ -334,7 +334,7 @@ def main() -> None:
         trainings = [([path for _, path in jobs], args.steps, args.seed + i) for i in range(MEMBERS)]
         members = list(pool.map(_fit_member, trainings))
     state = {f"nets.{i}.{name}": value for i, member in enumerate(members) for name, value in member.items()}
-    how = f"examples/train_head.py --seed {args.seed} --groups {args.groups} --steps {args.steps}"
+    how = f"tools/train_head.py --seed {args.seed} --groups {args.groups} --steps {args.steps}"
     save_file(state, args.out, metadata={"format": "pt", "trained_by": how})
 
 

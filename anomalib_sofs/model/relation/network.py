@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from .fine_relations import FINE_RELATIONS
-from .relations import RELATIONS
+from .fine_maps import FINE_RELATIONS
+from .maps import RELATIONS
 
 VERSION = 3
 """Of the relation maps and of what is made of them: weights know it, and weights of another version are refused."""
@@ -71,8 +71,8 @@ class RelationNet(nn.Module):
         """Turn relations into logits.
 
         Args:
-            maps: ``(B, MAPS, h, w)``, see :func:`~anomalib_sofs.model.relations.relate`; h and w multiples of 4.
-            fine: ``(B, 7, 2h, 2w)``, see :func:`~anomalib_sofs.model.fine_relations.relate_fine`.
+            maps: ``(B, MAPS, h, w)``, see :func:`~anomalib_sofs.model.relation.maps.relate`; h and w multiples of 4.
+            fine: ``(B, 7, 2h, 2w)``, see :func:`~anomalib_sofs.model.relation.fine_maps.relate_fine`.
 
         Returns:
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:

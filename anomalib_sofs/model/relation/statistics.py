@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, shrunk, variance, weighted_mean
-from .relations import SupportRelations, surround
+from .maps import SupportRelations, surround
 
 DEFECT_CELLS, BACKGROUND_CELLS = 32, 64
 """Exemplars kept for the nearest-neighbour maps."""

@@ -11,8 +11,8 @@ from pycocotools import mask as run_lengths
 
 from anomalib_sofs.images import image_size
 
+from .labels import NORMAL
 from .mask_cache import Marked
-from .table import NORMAL
 
 logger = logging.getLogger(__name__)
 

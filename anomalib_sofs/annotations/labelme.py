@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from anomalib_sofs.images import image_size
 
+from .labels import NORMAL
 from .mask_cache import Marked
-from .table import NORMAL
 
 LINE_WIDTH = 10  # pixels, LabelMe's own
 POINT_RADIUS = 5  # pixels, LabelMe's own

@@ -1,7 +1,7 @@
 """Print the training episodes per second that the loader gives and the model takes, and the time to a large table.
 
-python examples/loader_throughput.py --root datasets/MVTecAD --novel bottle --workers 2   # loader and model
-python examples/loader_throughput.py                                                      # table of 100,000 samples
+python tools/loader_throughput.py --root datasets/MVTecAD --novel bottle --workers 2   # loader and model
+python tools/loader_throughput.py                                                      # table of 100,000 samples
 """
 
 import argparse

@@ -1,0 +1,1 @@
+"""Few-shot anomaly detection: what is normal, from a few good parts."""

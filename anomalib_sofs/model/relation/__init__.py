@@ -1,0 +1,1 @@
+"""The default head: relation maps in closed form, one file per idea."""

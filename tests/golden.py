@@ -146,7 +146,7 @@ def full_head(path: Path) -> Iterator[Comparison]:
 def probabilities(head: PaperHead, queries: list[list[Tensor]], supports: list[list[Tensor]], masks: Tensor) -> Tensor:
     """What the whole model makes of images that have these features; with normal support only, step 10."""
     shelf = [[layer[j : j + 1] for layer in layers] for layers in supports for j in range(4)] + queries
-    model = SofsModel(ShelfBackbone(shelf), head, crop_size=masks.shape[-1])
+    model = SofsModel(ShelfBackbone(shelf), head, window_size=masks.shape[-1])
     model.head_trained.fill_(value=True)
     model.backbone.unnormalise = lambda image: image * model.std + model.mean
     images = [torch.full((3, *masks.shape[-2:]), i / 100) for i in range(len(shelf))]

@@ -111,8 +111,8 @@ def test_normal_images_never_dilute_the_contrast():
 def test_normal_images_never_dilute_the_papers_background():
     model = paper_model()
     alone, mixed = (model.encode(support(*pairs)).encodings[0] for pairs in ((DARK,), (DARK, NORMAL)))
-    cells = model.crop_size // model.backbone.stride
-    windows = len(defect_windows(NORMAL[1], model.crop_size, model.crops_per_shot))
+    cells = model.window_size // model.backbone.stride
+    windows = len(defect_windows(NORMAL[1], model.window_size, model.crops_per_shot))
     assert len(mixed["background_cells_0"]) - len(alone["background_cells_0"]) == windows * cells**2
     assert len(mixed["support_cells"]) == len(alone["support_cells"])
 

@@ -125,8 +125,8 @@ def test_the_model_answers_at_the_size_of_the_query(size):
     assert 0 <= float(result.anomaly_map.min()) <= float(result.anomaly_map.max()) <= 1
 
 
-def test_a_crop_size_off_the_stride_is_refused():
+def test_a_window_size_off_the_stride_is_refused():
     with pytest.raises(
-        ValueError, match="crop_size 100 is not a multiple of 32 pixels, as tf_efficientnet_lite0 needs it"
+        ValueError, match="window_size 100 is not a multiple of 32 pixels, as tf_efficientnet_lite0 needs it"
     ):
         default_model(crop=100)

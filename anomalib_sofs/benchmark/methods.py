@@ -89,7 +89,7 @@ def _full_model(weights: str) -> SofsModel:
 
 
 def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:  # noqa: ANN401 - another head
-    model = SofsModel(backbone, head, like.crop_size, like.crops_per_shot).eval()
+    model = SofsModel(backbone, head, like.window_size, like.crops_per_shot).eval()
     model.get_buffer("head_trained").fill_(value=True)  # there is nothing to train
     return model
 

@@ -1,10 +1,21 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
 Encoding = dict[str, Tensor]
+
+
+class SupportRecord(TypedDict):
+    """Which support set made a result, as plain data: it goes into checkpoints and into the results' JSON."""
+
+    images: list[str]
+    """Files of the support images, or what stands for them."""
+    labels: list[str]
+    """Class of each of them, ``good`` where it is normal."""
+    normal: bool
+    """Whether every support image is normal (few-shot anomaly detection)."""
 
 
 class SupportEncoding(nn.Module):
@@ -15,6 +26,7 @@ class SupportEncoding(nn.Module):
         normal: Whether every support mask is empty (few-shot anomaly detection).
         whole: Whether queries are resized whole to the crop instead of being cut in windows (large defects).
         preview: Thumbnail of the first support image ``(3, h, w)`` uint8, its mask outlined, for the pictures.
+        record: Which support set it is.
     """
 
     preview: Tensor | None
@@ -26,8 +38,10 @@ class SupportEncoding(nn.Module):
         normal: bool = False,
         whole: bool = False,
         preview: Tensor | None = None,
+        record: SupportRecord | None = None,
     ) -> None:
         super().__init__()
+        self.record: SupportRecord = record or {"images": [], "labels": [], "normal": normal}
         self.register_buffer("preview", preview)
         self.normal = normal
         self.whole = whole
@@ -54,13 +68,14 @@ class SupportEncoding(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the plain data that belongs to the tensors."""
-        return {"names": self.names, "normal": self.normal, "whole": self.whole}
+        return {"names": self.names, "normal": self.normal, "whole": self.whole, "record": dict(self.record)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`get_extra_state` returned."""
         self.names = list(state["names"])
         self.normal = state["normal"]
         self.whole = state["whole"]
+        self.record = state["record"]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over classes and tensors of any number and shape from a checkpoint."""

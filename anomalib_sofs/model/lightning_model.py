@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
+from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import is_deep, read_image
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
@@ -23,7 +24,6 @@ from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
 from .cache import ByteCache
-from .class_map import class_map
 from .encoding import SupportEncoding, encoding_bytes
 from .heads import HeadName, build_head, default_crop, head_layers
 from .post_processor import SofsPostProcessor
@@ -45,7 +45,7 @@ class Sofs(AnomalibModule):
     Args:
         backbone: Any timm name.
         layers: Feature layers of the backbone; ``None`` takes the head's choice.
-        crop_size: Largest window in pixels; ``None`` takes the head's choice.
+        window_size: Largest window in pixels; ``None`` takes the head's choice.
         shot: Support images in FAD; episode datamodules have their own.
         crops_per_shot: Most windows cut from a support image.
         support: Folder with the support set, see :meth:`SupportSet.from_folder`.
@@ -73,7 +73,7 @@ class Sofs(AnomalibModule):
         self,
         backbone: str = DEFAULT_BACKBONE,
         layers: Sequence[int] | None = None,
-        crop_size: int | None = None,
+        window_size: int | None = None,
         shot: int = 1,
         crops_per_shot: int = 4,
         support: str | Path | None = None,
@@ -109,7 +109,7 @@ class Sofs(AnomalibModule):
         self.model = SofsModel(
             features,
             build_head(head, features, **(head_options or {})),
-            crop_size or default_crop(head, features),
+            window_size or default_crop(head, features),
             crops_per_shot,
             threshold,
         )
@@ -266,17 +266,21 @@ class Sofs(AnomalibModule):
         if not bool(torch.isfinite(batch.image).all()):
             msg = f"{batch.image_path} holds values that are not numbers (NaN or infinity)."
             raise ValueError(msg)
-        if getattr(batch, "support_paths", None) is None:
+        paths = getattr(batch, "support_paths", None)
+        if paths is None:
+            encodings = [self.model.support] * len(batch.image)
             maps = self.model.class_maps(batch.image)
-            normal = self.model.support.normal
-            if len(self.model.support) > 1:
-                batch.class_map = class_map(maps)
-                batch.class_names = self.model.support.names
-            return batch.update(**self.model.summarise(maps, normal=normal)._asdict())
-        supports = zip(batch.support_paths, batch.support_mask_paths, strict=True)
-        encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
-        maps = torch.cat([self.model.class_maps(i[None], e) for i, e in zip(batch.image, encodings, strict=True)])
-        return batch.update(**self.model.summarise(maps, normal=False)._asdict())
+        else:
+            supports = zip(paths, batch.support_mask_paths, strict=True)
+            encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
+            maps = torch.cat([self.model.class_maps(i[None], e) for i, e in zip(batch.image, encodings, strict=True)])
+        # what pictures, results and metrics need travels on the batch: they never look into the model
+        normal = encodings[0].normal
+        batch.class_names = [DEFECT] if normal else encodings[0].names
+        batch.best_class = torch.ones_like(maps[:, 0], dtype=torch.long) if normal else maps.argmax(dim=1) + 1
+        batch.support_records = [encoding.record for encoding in encodings]
+        batch.support_previews = [encoding.preview for encoding in encodings]
+        return batch.update(**self.model.summarise(maps, normal=normal)._asdict())
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 
@@ -30,3 +31,14 @@ class SofsPostProcessor(PostProcessor):
         """Learn threshold and range from distances; there is nothing to learn from probabilities."""
         if self.enable_normalization:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    def post_process_batch(self, batch: AnyBatch) -> None:
+        """Normalise and cut the maps, then give every pixel that is a defect its class.
+
+        This is the one place that decides what is a defect: everything else reads ``pred_mask`` and ``class_map``
+        ``(B, H, W)``, 0 where there is none, else the number of the most probable class, from 1 on.
+        """
+        super().post_process_batch(batch)
+        best = getattr(batch, "best_class", None)
+        if best is not None and batch.pred_mask is not None:
+            batch.class_map = torch.where(batch.pred_mask, best, 0)

@@ -12,12 +12,12 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_sofs.annotations.labels import DEFECT
+from anomalib_sofs.annotations.labels import DEFECT, NORMAL
 from anomalib_sofs.windows import apply_in_windows, continue_to, larger, window_side
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
 from .cache import ByteCache
-from .encoding import Encoding, SupportEncoding
+from .encoding import Encoding, SupportEncoding, SupportRecord
 from .heads import Head
 from .support import SupportSet
 from .support_windows import covers_much, defect_windows
@@ -70,13 +70,19 @@ def preview(support: SupportSet) -> Tensor:
     return (F.adaptive_avg_pool2d(image, (height, width)) * 255).round().to(torch.uint8)
 
 
+def record_of(support: SupportSet) -> SupportRecord:
+    """Describe a support set for whoever reads the results."""
+    labels = [label if bool(mask.any()) else NORMAL for label, mask in zip(support.labels, support.masks, strict=True)]
+    return {"images": list(support.paths), "labels": labels, "normal": support.normal}
+
+
 class SofsModel(nn.Module):
     """Frozen backbone, head and support encoding; segments images of any size.
 
     Args:
         backbone: The feature extractor.
         head: The trainable part: a :data:`Head`, or any module with the same methods.
-        crop_size: Largest window in pixels that is segmented at once.
+        window_size: Largest window in pixels that is segmented at once.
         crops_per_shot: Most windows cut from one support image.
         threshold: The head's probability that becomes 0.5, see :class:`~anomalib_sofs.model.Sofs`.
 
@@ -93,24 +99,22 @@ class SofsModel(nn.Module):
         self,
         backbone: Backbone,
         head: nn.Module,
-        crop_size: int = 512,
+        window_size: int = 512,
         crops_per_shot: int = 4,
         threshold: float = 0.5,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = cast("Head", head)
-        if crop_size < 1 or crop_size % self.head.multiple:
-            msg = (
-                f"crop_size {crop_size} is not a multiple of {self.head.multiple} pixels, as {backbone.name} needs it."
-            )
+        if window_size < 1 or window_size % self.head.multiple:
+            msg = f"window_size {window_size} is not a multiple of {self.head.multiple} pixels, as {backbone.name} needs it."
             raise ValueError(msg)
         if not 0 < threshold < 1:
             msg = (
                 f"threshold {threshold} is no probability between 0 and 1; 0.5 is usual, 0.99 finds only what is sure."
             )
             raise ValueError(msg)
-        self.crop_size = crop_size
+        self.window_size = window_size
         self.crops_per_shot = crops_per_shot
         self.least_logit = math.log(threshold / (1 - threshold))
         self.support = SupportEncoding()
@@ -136,7 +140,10 @@ class SofsModel(nn.Module):
         if support.normal:
             crops, _, _ = self.support_crops(support, whole=False, cache=cache)
             return SupportEncoding(
-                {support.classes[0]: self.head.encode_normal(crops)}, normal=True, preview=preview(support)
+                {support.classes[0]: self.head.encode_normal(crops)},
+                normal=True,
+                preview=preview(support),
+                record=record_of(support),
             )
         if not self.head_trained:
             msg = (
@@ -151,7 +158,7 @@ class SofsModel(nn.Module):
         classes = self.head.encode_crops(*self.support_crops(support, whole=whole, cache=cache))
         with evaluating(self.head):
             classes = self.head.calibrated(classes, *self.support_crops(support.marked, whole=whole, cache=cache))
-        return SupportEncoding(classes, whole=whole, preview=preview(support))
+        return SupportEncoding(classes, whole=whole, preview=preview(support), record=record_of(support))
 
     def support_crops(
         self,
@@ -197,8 +204,8 @@ class SofsModel(nn.Module):
         planes = planes[None].to(self.mean)
         if whole:
             planes = self.resize_whole(planes)
-        places = defect_windows(planes[0, -1], self.crop_size, self.crops_per_shot)
-        side = self.crop_size
+        places = defect_windows(planes[0, -1], self.window_size, self.crops_per_shot)
+        side = self.window_size
         windows = [planes[..., y : y + side, x : x + side] for y, x in places]
         if self.head.support_views and not normal:
             windows = [view for window in windows for view in views(window)]
@@ -263,18 +270,18 @@ class SofsModel(nn.Module):
         """Continue a window by reflection to the size that :func:`apply_in_windows` would give it."""
         height, width = window.shape[-2:]
         if self.head.fixed_window:
-            return continue_to(window, self.crop_size, self.crop_size)
+            return continue_to(window, self.window_size, self.window_size)
         multiple = self.cell_multiple(normal=normal)
-        return continue_to(window, *(window_side(side, self.crop_size, multiple) for side in (height, width)))
+        return continue_to(window, *(window_side(side, self.window_size, multiple) for side in (height, width)))
 
     def resize_whole(self, image: Tensor) -> Tensor:
-        """Resize so that the longest side is ``crop_size``; smaller images grow only for fixed windows."""
+        """Resize so that the longest side is ``window_size``; smaller images grow only for fixed windows."""
         height, width = image.shape[-2:]
         longest = larger(height, width)
         if not self.head.fixed_window:
-            longest = larger(longest, self.crop_size)
+            longest = larger(longest, self.window_size)
         # bilinear without antialiasing: exported graphs compute antialiasing wrongly, and both forms must agree
-        size = [larger((side * self.crop_size + longest // 2) // longest, 1) for side in (height, width)]
+        size = [larger((side * self.window_size + longest // 2) // longest, 1) for side in (height, width)]
         return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
     def segment(self, windows: Tensor, encodings: Sequence[Encoding], *, normal: bool) -> Tensor:
@@ -322,7 +329,7 @@ class SofsModel(nn.Module):
 
         query = self.resize_whole(image) if support.whole else image
         multiple = self.cell_multiple(normal=support.normal)
-        maps = apply_in_windows(query, segment, self.crop_size, multiple, fixed=self.head.fixed_window)
+        maps = apply_in_windows(query, segment, self.window_size, multiple, fixed=self.head.fixed_window)
         if support.whole:
             maps = F.interpolate(maps, size=image.shape[-2:], mode="bilinear", align_corners=False)
         if support.normal:

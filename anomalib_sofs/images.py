@@ -117,7 +117,7 @@ def open_image(path: str | Path) -> Image.Image:
         ValueError: If the file is empty, no image, or too large.
     """
     with _pillow_limit_lifted(), _explained(path):
-        image = Image.open(path)
+        image: Image.Image = Image.open(path)
         _check_pixels(path, image)
         # before decoding, since Pillow turns TIFF files itself and forgets the tag
         orientation = UPRIGHT if image.format == "TIFF" else _orientation(image)
@@ -171,8 +171,8 @@ def _scale(values: NDArray[np.float32], mode: str, path: str | Path) -> int:
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         msg = (
-            f"{path} holds values that are not numbers (NaN or infinity) in {count} pixels. Replace them (by the values "
-            "around them) and save it as 8 or 16-bit PNG, or leave out this image."
+            f"{path} holds values that are not numbers (NaN or infinity) in {count} pixels. Save it as 8 or 16-bit PNG "
+            "with the values around them instead, or leave out this image."
         )
         raise ValueError(msg)
     low, high = float(values.min()), float(values.max())
@@ -238,8 +238,8 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
             "8 or 16-bit PNG, or as floating point with one channel."
         )
     return (
-        f"{path} is a file of {size} bytes that is no readable image ({error}). Save it again as PNG, JPEG, BMP or TIFF, "
-        "or remove it."
+        f"{path} is a file of {size} bytes that is no readable image ({error}). Save it again as PNG, JPEG, BMP or "
+        "TIFF, or remove it."
     )
 
 
@@ -250,7 +250,7 @@ _limit: int | None = None
 
 @contextmanager
 def _pillow_limit_lifted() -> Iterator[None]:
-    """Lift Pillow's limit on pixels while this package reads: it is one for the whole process, and other code relies on it."""
+    """Lift Pillow's limit on pixels, which is one for the whole process, while this package reads."""
     global _readers, _limit  # noqa: PLW0603 - the limit itself is a global of Pillow
     with _lock:
         if _readers == 0:

@@ -54,7 +54,7 @@ def read_class_index(mask: Path, image: Path, names: Mapping[int, str], source: 
     for label, own in numbers.items():
         yield Marked(image, label, np.where(ignored, np.uint8(IGNORE), np.isin(values, own).astype(np.uint8)))
     if not numbers:
-        yield Marked(image, NORMAL, np.where(ignored, np.uint8(IGNORE), np.uint8(0)) if ignored.any() else None)
+        yield Marked(image, NORMAL, ignored * np.uint8(IGNORE) if bool(ignored.any()) else None)
 
 
 def _nameless(mask: Path, number: int, names: Mapping[int, str], source: Path) -> str:

@@ -187,7 +187,9 @@ def _checked_run_lengths(segmentation: dict, frame: Frame, where: str) -> dict:
     if not isinstance(counts, list):
         return segmentation
     if sum(counts) != frame.height * frame.width:
-        msg = f"{where} has run lengths for {sum(counts)} pixels, its image {frame.height * frame.width}. Export it anew."
+        msg = (
+            f"{where} has run lengths for {sum(counts)} pixels, its image {frame.height * frame.width}. Export it anew."
+        )
         raise ValueError(msg)
     return run_lengths.frPyObjects(segmentation, frame.height, frame.width)
 

@@ -98,9 +98,7 @@ def image_of(annotations: Path, written: object, root: Path, images: Path | None
 def _read(annotations: Path) -> dict:
     try:
         shown = read_object(annotations)
-        if not isinstance(shown["shapes"], list):
-            msg = "'shapes' is no list"
-            raise TypeError(msg)
+        list(shown["shapes"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         msg = f"{annotations} is no LabelMe file ({error!r}): it should be JSON with 'shapes'. Save it in LabelMe."
         raise ValueError(msg) from error
@@ -145,12 +143,14 @@ def read_labelme(annotations: Path, root: Path, images: Path | None = None) -> I
             continue
         _draw(masks.setdefault(label, Image.new("L", ignored.size)), shape, where)
     out = np.asarray(ignored) > 0
-    drawn = {label: np.where(out, np.uint8(IGNORE), np.asarray(mask)) for label, mask in sorted(masks.items())}
-    for label, mask in drawn.items():
-        if (mask == 1).any():
-            yield Marked(image, label, frame.upright(mask))
-    if not any((mask == 1).any() for mask in drawn.values()):
-        yield Marked(image, NORMAL, frame.upright(np.where(out, np.uint8(IGNORE), np.uint8(0))) if out.any() else None)
+    normal = True
+    for label, drawn in sorted(masks.items()):
+        marks = np.where(out, np.uint8(IGNORE), np.asarray(drawn))
+        if bool((marks == 1).any()):
+            normal = False
+            yield Marked(image, label, frame.upright(marks))
+    if normal:
+        yield Marked(image, NORMAL, frame.upright(out * np.uint8(IGNORE)) if bool(out.any()) else None)
 
 
 def _label_of(shape: dict, where: str) -> str:

@@ -15,7 +15,7 @@ SUFFIX = "_mask"
 
 
 def find(folder: Path, label: str | None) -> Layout | None:
-    """Find ``mask/``, ``masks/``, ``label/`` or ``labels/`` beside the images, or ``part_mask.png`` beside ``part.png``.
+    """Find ``mask(s)/`` or ``label(s)/`` beside the images, or ``part_mask.png`` beside ``part.png``.
 
     Args:
         folder: Where to look.

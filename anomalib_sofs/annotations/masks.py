@@ -22,9 +22,9 @@ OWN_MASK = "anomalib_sofs"  # text in masks that this package wrote: they hold 0
 def read_marks(path: str | Path) -> NDArray[np.uint8]:
     """Read a mask: pixels that are not black are marked.
 
-    Palette colours count as colours. Where the colours mark all or nothing, transparency decides. Lossy files are cut at
-    half, with a warning. A file with small numbers (up to 64) and 255, and nothing else, holds class numbers, and 255
-    means ignored pixels there.
+    Palette colours count as colours. Where the colours mark all or nothing, transparency decides. Lossy files are cut
+    at half, with a warning. A file with small numbers (up to 64) and 255, and nothing else, holds class numbers, and
+    255 means ignored pixels there.
 
     Args:
         path: The file.
@@ -68,9 +68,7 @@ def _painted(image: Image.Image, path: str | Path) -> NDArray[np.bool_]:
         return values > 0
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    painted = np.asarray(image.convert("L")) > 0
-    if image.mode in {"RGB", "RGBA"}:  # the darkest colours are black in grey
-        painted = (np.asarray(image)[:, :, :3] > 0).any(axis=2)
+    painted: NDArray[np.bool_] = np.asarray(image.convert("RGB")).max(axis=2) > 0  # the darkest blue is black in grey
     if image.has_transparency_data and (painted.all() or not painted.any()):
         opaque = np.asarray(image.convert("RGBA").getchannel("A")) > 0
         if opaque.any() and not opaque.all():

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from anomalib_sofs.images import image_files, sub_folders
 
 from .labels import NORMAL, is_normal_name
-from .mask_folders import entries_of, match_masks
 from .marked import Entry, Layout, Marked
+from .mask_folders import entries_of, match_masks
 from .places import images_of, named_folders
 
 TEST, MASKS = "test", "ground_truth"

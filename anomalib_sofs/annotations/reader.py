@@ -118,8 +118,8 @@ def normal_entries(folder: Path, root: Path) -> list[Entry]:
         for image, label, mask in drawn(entry):
             if mask is not None and bool((_pixels(mask) == 1).any()):
                 msg = (
-                    f"{image} was handed over as normal, but {_source(entry)} marks {label!r} on it. Remove the mark, or "
-                    f"the image, or move it out of {folder} to the marked ones."
+                    f"{image} was handed over as normal, but {_source(entry)} marks {label!r} on it. Remove the mark "
+                    f"or the image, or move it out of {folder} to the marked ones."
                 )
                 raise ValueError(msg)
             images[image] = None
@@ -159,42 +159,61 @@ def read_support(folder: Path, *, normal: bool = False) -> list[Marked]:
         normal: Whether all images are normal.
 
     Returns:
-        Images, classes and masks; a mask of ``None`` means a normal image.
+        Images, classes and masks ``(H, W)`` of {0, 1, 255}; a mask of ``None`` means a normal image.
 
     Raises:
         FileNotFoundError: If the folder or its images are missing.
         ValueError: If nothing is marked, on one of the images or at all, or a file is wrong.
     """
+    return [marked for entry in support_entries(folder, folder, normal=normal) for marked in with_marks(entry)]
+
+
+def support_entries(folder: Path, root: Path, *, normal: bool = False) -> list[Entry]:
+    """List a support folder without reading its masks.
+
+    Raises:
+        FileNotFoundError: If the folder or its images are missing.
+        ValueError: If nothing in it marks anything.
+    """
     if not folder.is_dir():
         msg = f"The support folder {folder} does not exist. It should hold marked images: {FORMS}."
         raise FileNotFoundError(msg)
     if normal or is_normal_name(folder.absolute().name):
-        entries = normal_entries(folder, folder)
-    else:
-        layout = recognise(folder)
-        if layout is None:
-            images = image_folder(folder)
-            if images is not None or not sub_folders(folder):
-                images_of(images or folder)  # says so if there is none
-            raise ValueError(unmarked(folder))
-        entries = layout.read()
-    return [marked for entry in entries for marked in _with_marks(entry)]
+        return normal_entries(folder, root)
+    layout = recognise(folder, root)
+    if layout is None:
+        images = image_folder(folder)
+        if images is not None or not sub_folders(folder):
+            images_of(images or folder)  # says so if there is none
+        raise ValueError(unmarked(folder))
+    return layout.read()
 
 
-def _with_marks(entry: Entry) -> list[Marked]:
-    """Refuse what is empty though it is not in a folder of normal images."""
+def with_marks(entry: Entry) -> list[Marked]:
+    """Read the masks of an entry of a support set.
+
+    Raises:
+        ValueError: If nothing is marked on an image that is not in a folder of normal ones, or all of it is.
+    """
     if isinstance(entry, Unmarked):
-        raise ValueError(_empty(entry.image, f"its label file {entry.expected} does not exist"))
+        msg = _empty(entry.image, f"its label file {entry.expected} does not exist")
+        raise ValueError(msg)  # noqa: TRY004 - about data, not types
     if isinstance(entry, Marked):
         if entry.mask is None:
             return [entry]
         mask = _pixels(entry.mask)
         if not bool((mask == 1).any()):
             raise ValueError(_empty(entry.image, f"its mask {entry.mask} is empty ({_values(mask)})"))
+        if not bool((mask == 0).any()):
+            msg = (
+                f"{entry.mask} marks the whole image: no background to compare with. Mark the defect only, with 0 for "
+                "everything else, or use an image that shows more than the defect."
+            )
+            raise ValueError(msg)
         return [entry._replace(mask=mask)]
     marked = list(entry.read())
-    for image, _, mask in marked:
-        if mask is None or not bool((mask == 1).any()):
+    for image, _, pixels in marked:
+        if pixels is None or not bool((_pixels(pixels) == 1).any()):
             raise ValueError(_empty(image, f"{entry.file} marks nothing on it"))
     return marked
 

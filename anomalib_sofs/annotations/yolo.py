@@ -27,7 +27,7 @@ OVERSHOOT = 1.5  # coordinates beyond this are pixels, not shares of the image
 
 
 def find(folder: Path, root: Path) -> Layout | None:
-    """Find ``labels/*.txt`` beside ``images/``, both perhaps with sub-folders such as ``train``, or beside the images."""
+    """Find ``labels/*.txt`` beside ``images/``, both perhaps with sub-folders such as ``train``, or flat ones."""
     images = image_folder(folder)
     if images is None:
         return None

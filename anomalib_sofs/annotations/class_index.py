@@ -81,13 +81,16 @@ def names_of(masks: list[Path], source: Path | None, label: str | None) -> Mappi
     if source is not None and source.is_file():
         return read_class_names(source)
     numbers: set[int] = set()
+    with_ignored = False
     for mask in masks[:SAMPLE]:
         opened = open_image(mask)
         found = None if is_lossy(opened, mask) else numbers_in(opened)
         if found is None:
             return None
         numbers |= found
-    if not is_class_numbers(numbers):
+        with_ignored = with_ignored or (IGNORE in found and is_class_numbers(found))
+    # 1 in one file and 255 in another are two ways to write black and white
+    if not is_class_numbers(numbers) or (IGNORE in numbers and not with_ignored):
         return None
     nameless = label is not None or max(numbers - {IGNORE}) == 1
     return Nameless((label or DEFECT) if nameless else None)

@@ -33,7 +33,7 @@ def frame_of(image: Path, declared: tuple[int, int] | None, source: Path | str) 
     Args:
         image: The image.
         declared: ``(height, width)`` that the marks were drawn on, as far as is known.
-        source: Where that is written, for messages.
+        source: Start of the message if they do not fit: what says so, with a verb.
 
     Raises:
         ValueError: If the image has another size.
@@ -47,7 +47,7 @@ def frame_of(image: Path, declared: tuple[int, int] | None, source: Path | str) 
         return Frame(*header.stored, header.orientation)
     assert declared is not None  # noqa: S101 - for the type checker
     msg = (
-        f"{source} says {declared[1]} x {declared[0]} pixels, but {image} has {_sizes(header)}. Use the image that was "
+        f"{source} {declared[1]} x {declared[0]} pixels, but {image} has {_sizes(header)}. Use the image that was "
         "annotated, or correct the entry."
     )
     raise ValueError(msg)
@@ -58,7 +58,7 @@ def check_mask_size(size: tuple[int, int], mask: Path | str, image: Path) -> Non
 
     Args:
         size: ``(height, width)`` of the mask.
-        mask: Its file, for messages.
+        mask: Its file, or more about it, for messages.
         image: The image.
 
     Raises:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from anomalib_sofs.images import sub_folders
 
 from . import coco, labelme, mask_folders, mvtec, yolo
+from .frames import check_mask_size
 from .labels import NORMAL, is_normal_name
 from .marked import Drawn, Entry, Layout, Marked, Unmarked
 from .masks import read_marks
@@ -202,6 +203,7 @@ def with_marks(entry: Entry) -> list[Marked]:
         if entry.mask is None:
             return [entry]
         mask = _pixels(entry.mask)
+        check_mask_size((mask.shape[0], mask.shape[1]), f"The mask {entry.mask}", entry.image)
         if not bool((mask == 1).any()):
             raise ValueError(_empty(entry.image, f"its mask {entry.mask} is empty ({_values(mask)})"))
         if not bool((mask == 0).any()):

@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,18 @@ def test_every_form_supports_and_trains(tmp_path):
         queries = [item for item in module.test_data if item.counted]
         assert [Path(item.image_path).name for item in queries] == [Path(path).name for path in marked.paths], form
         assert all((item.gt_mask.numpy() == MARKED).all() for item in queries), form
+
+
+def test_reading_needs_no_torch():
+    program = (
+        "import sys, types; package = types.ModuleType('anomalib_sofs'); package.__path__ = sys.argv[1:]; "
+        "sys.modules['anomalib_sofs'] = package; import anomalib_sofs.annotations.reader; "
+        "print(*{'torch', 'anomalib', 'pandas', 'scipy', 'cv2'} & set(sys.modules))"
+    )
+    package = Path(sys.modules["anomalib_sofs"].__file__).parent
+    command = [sys.executable, "-c", program, str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 # -- what looked marked and was taken for normal ---------------------------------------------------------------------

@@ -15,7 +15,8 @@ from anomalib_sofs.benchmark.background import with_windows
 from anomalib_sofs.benchmark.categories import segmentation_tables
 from anomalib_sofs.benchmark.scores import average_precision
 from anomalib_sofs.data.protocol import choose_support
-from anomalib_sofs.images import image_size, read_image, read_mask
+from anomalib_sofs.images import image_size
+from anomalib_sofs.tensors import read_image, read_mask
 
 from . import trees
 

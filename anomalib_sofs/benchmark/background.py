@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.data.table import defects, normals
-from anomalib_sofs.images import read_mask
+from anomalib_sofs.tensors import read_mask
 
 SUPPORTS, QUERIES = 4, 20
 """Images of each class, the last by name, that give windows to the support and to the queries; at most half."""

@@ -19,7 +19,8 @@ from numpy.typing import NDArray  # noqa: TC002
 from rich.progress import Progress
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_sofs.images import image_size, read_mask
+from anomalib_sofs.images import image_size
+from anomalib_sofs.tensors import read_mask
 
 from .categories import check_normal_images
 from .peers import SOFS, TITLES, PeerUnavailableError, build, check_shots, go_offline_unless_reachable

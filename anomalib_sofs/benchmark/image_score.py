@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_sofs.data.protocol import choose_support
 from anomalib_sofs.data.surface_episodes import NOVEL, render_product
 from anomalib_sofs.data.table import defects, normals
-from anomalib_sofs.images import read_image
+from anomalib_sofs.tensors import read_image
 
 from .categories import segmentation_tables
 from .markdown import MISSING, PERCENT, table

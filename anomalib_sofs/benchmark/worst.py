@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from anomalib_sofs.data.items import EpisodeItem
-from anomalib_sofs.images import read_image, read_mask
+from anomalib_sofs.tensors import read_image, read_mask
 from anomalib_sofs.visualization.panels import FOUND, TRUTH, Picture, heat, outline, side_by_side
 
 from .methods import Method

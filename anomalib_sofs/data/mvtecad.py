@@ -5,15 +5,14 @@ from typing import Any, ClassVar
 
 from anomalib.data import MVTecAD
 from anomalib.data.datasets.image import mvtecad
-from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 from pandas import DataFrame
 
-from anomalib_sofs.annotations.labels import NORMAL
-from anomalib_sofs.images import IMAGE_SUFFIXES, image_files
+from anomalib_sofs.images import IMAGE_SUFFIXES
 
 from . import folds
-from .checks import by_stem, refuse_escaping_links
+from .checks import refuse_escaping_links
 from .datamodule import EpisodeDataModule
+from .mvtec_table import mvtec_samples
 
 SUFFIXES = tuple(sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUFFIXES}))
 
@@ -24,7 +23,7 @@ def accept_all_suffixes() -> None:
 
 
 class MVTecADEpisodes(EpisodeDataModule):
-    """Episodes over categories in MVTec AD's layout; anomalib's loader downloads, checks and reads them.
+    """Episodes over categories in MVTec AD's layout; anomalib downloads MVTec AD itself.
 
     Args:
         root: Folder that holds the categories.
@@ -49,34 +48,10 @@ class MVTecADEpisodes(EpisodeDataModule):
         return sorted(folder.name for folder in self.root.iterdir() if (folder / "test").is_dir())
 
     def samples_of(self, category: str) -> DataFrame:
-        """Read a category with anomalib's loader.
+        """Read a category.
 
         Raises:
             ValueError: If a defective image has no mask, naming it, or a link leads out of the root.
         """
         refuse_escaping_links(self.root / category, self.root)
-        check_pairs(self.root / category)
-        return make_mvtec_ad_dataset(self.root / category, extensions=SUFFIXES)
-
-
-def check_pairs(category: Path) -> None:
-    """Check that images and masks of a category match by stem; anomalib's loader only notices that counts differ.
-
-    Raises:
-        ValueError: If a defective image has no mask or a mask no image, or two share a stem, naming the files.
-    """
-    for folder in sorted(path for path in (category / "test").iterdir() if path.is_dir() and path.name != NORMAL):
-        masks = by_stem(image_files(category / "ground_truth" / folder.name), "_mask")
-        images = by_stem(image_files(folder))
-        for stem, file in images.items():
-            if stem not in masks:
-                msg = (
-                    f"{file} of class {folder.name!r} has no mask: expected "
-                    f"{category / 'ground_truth' / folder.name / stem}_mask.png. Add it, or move the image to "
-                    f"{NORMAL!r}."
-                )
-                raise ValueError(msg)
-        for stem, file in masks.items():
-            if stem not in images:
-                msg = f"The mask {file} belongs to no image in {folder}. Add the image, or remove the mask."
-                raise ValueError(msg)
+        return mvtec_samples(self.root / category)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
 from anomalib_sofs.batches import AnyBatch
-from anomalib_sofs.images import is_deep, read_image
+from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
 from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.tensors import read_image
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
@@ -223,11 +224,11 @@ class Sofs(AnomalibModule):
         self.prepare_support()
 
     def on_before_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
-        """Read images of more than 8 bits again: anomalib's own reader turns them white."""
+        """Read images of more than 8 bits and turned ones again: anomalib's own reader gets them wrong."""
         del dataloader_idx
         if self.trainer.training or self._episodic or not batch.image_path:
             return batch
-        if any(is_deep(path) for path in batch.image_path):
+        if any(needs_own_reader(path) for path in batch.image_path):
             batch.image = torch.stack([read_image(path) for path in batch.image_path])
         return batch
 

@@ -16,9 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from anomalib_sofs.batches import AnyBatch
-from anomalib_sofs.images import read_image, read_mask
 from anomalib_sofs.results.names import free_folder, result_stems
 from anomalib_sofs.results.regions import describe_regions
+from anomalib_sofs.tensors import read_image, read_mask
 
 from .panels import CLASS_COLOURS, FOUND, TRUTH, Picture, heat, outline, side_by_side
 

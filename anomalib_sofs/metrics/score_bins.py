@@ -59,8 +59,8 @@ def normal_and_defect(scores: Tensor, target: Tensor, ignore: Tensor | None = No
     if ignore is not None:
         kept = ~ignore.flatten()
         scores, target = scores[kept], target[kept]
-    defect = score_histogram(scores[target])
-    return score_histogram(scores) - defect, defect
+    both, defect = score_histogram(scores), score_histogram(scores[target])
+    return both - defect, defect
 
 
 def check_numbers(scores: Tensor) -> None:

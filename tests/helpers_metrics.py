@@ -1,6 +1,7 @@
 """Lightning's own test loop over batches that are known beforehand, in one process or in several."""
 
 from datetime import timedelta
+from operator import itemgetter
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
@@ -29,7 +30,7 @@ class Batches(LightningDataModule):
             self.val_data = type("Named", (), {"class_names": class_names})
 
     def test_dataloader(self):
-        return DataLoader(self.test_data, batch_size=None)
+        return DataLoader(self.test_data, batch_size=1, collate_fn=itemgetter(0))
 
 
 def played(folder, *batches, episodes=(), evaluator=None, processes=1):

@@ -117,6 +117,6 @@ class AUROC(FromBatch, BinnedAUROC):  # type: ignore[misc]  # update takes a bat
 class ImageAUROC(FromBatch, ExactAUROC):  # type: ignore[misc]  # update takes a batch, as anomalib's do
     """:class:`ExactAUROC` that is fed with anomalib's batches, under the name of anomalib's."""
 
-    def __init__(self, *args: Any, prefix: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, prefix=prefix, **kwargs)
-        self.name = f"{prefix}AUROC"
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.name = f"{self.name.removesuffix('ImageAUROC')}AUROC"

@@ -13,7 +13,7 @@ FINE_BITS, COARSE_BITS = 9, 14
 LOW, HIGH = (127 - 24) << 23, (127 + 16) << 23  # the bits of these two scores
 INFINITY = 0xFF << 23
 BINS = ((HIGH - LOW) >> FINE_BITS) + ((2 * INFINITY - (HIGH - LOW)) >> COARSE_BITS) + 1
-CHUNK = 2**22  # pixels that are binned at once: bounds what is needed besides the image itself
+CHUNK = 2**20  # pixels that are binned at once: bounds what is needed besides the image itself
 
 
 def score_bins(scores: Tensor) -> Tensor:
@@ -21,8 +21,10 @@ def score_bins(scores: Tensor) -> Tensor:
     bits = (scores.float() + 0.0).view(torch.int32)  # adding 0 turns the negative zero into the positive one
     ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
     fine = ordered.clamp(LOW, HIGH)
-    coarse = (ordered >> COARSE_BITS) - (fine >> COARSE_BITS)  # how many coarse bins it lies beyond the fine ones
-    return ((fine - LOW) >> FINE_BITS) + coarse + ((INFINITY + LOW) >> COARSE_BITS)
+    # how many coarse bins it lies beyond the fine ones; the rest in place: new memory takes longer than the sums
+    bins = (ordered >> COARSE_BITS).sub_(fine >> COARSE_BITS)
+    fine.sub_(LOW).bitwise_right_shift_(FINE_BITS)
+    return bins.add_(fine).add_((INFINITY + LOW) >> COARSE_BITS)
 
 
 def score_histogram(scores: Tensor) -> Tensor:

@@ -33,12 +33,24 @@ class SofsPostProcessor(PostProcessor):
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 
     def post_process_batch(self, batch: AnyBatch) -> None:
-        """Normalise and cut the maps, then give every pixel that is a defect its class.
-
-        This is the one place that decides what is a defect: everything else reads ``pred_mask`` and ``class_map``
-        ``(B, H, W)``, 0 where there is none, else the number of the most probable class, from 1 on.
-        """
+        """Normalise and cut the maps, then give every pixel that is a defect its class."""
         super().post_process_batch(batch)
-        best = getattr(batch, "best_class", None)
-        if best is not None and batch.pred_mask is not None:
-            batch.class_map = torch.where(batch.pred_mask, best, 0)
+        decide(batch, self)
+
+
+def decide(batch: AnyBatch, post_processor: object = None) -> None:
+    """Decide what is a defect, where that has not been done, without normalising anything.
+
+    This is the one place that does so: everything else reads ``pred_label``, ``pred_mask`` and ``class_map``
+    ``(B, H, W)``, 0 where there is no defect, else the number of the most probable class, from 1 on.
+
+    Args:
+        batch: Probabilities, or distances after normalisation. Distances that were not normalised have no threshold.
+        post_processor: Whose sensitivities count; without one, a defect is more probable than not.
+    """
+    rule = post_processor if isinstance(post_processor, PostProcessor) else PostProcessor()
+    if rule.enable_thresholding:
+        rule.threshold_batch(batch)
+    best = getattr(batch, "best_class", None)
+    if best is not None and batch.pred_mask is not None:
+        batch.class_map = torch.where(batch.pred_mask, best, 0)

@@ -87,7 +87,8 @@ def heat(image: Picture, score: NDArray[np.floating]) -> Picture:
 def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str | Sequence[tuple[str, Colour]] = "") -> Image.Image:
     """Join captioned pictures of any sizes; small ones are enlarged by a whole number, none is reduced.
 
-    They stand in one row; a row wider than :data:`WIDEST` is broken up so that the canvas is about as wide as a screen.
+    The largest decides how much; those less than half as large as it are enlarged further. They stand in one row; a
+    row wider than :data:`WIDEST` is broken up so that the canvas is about as wide as a screen.
 
     Args:
         panels: Caption and picture.
@@ -96,7 +97,8 @@ def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str | Sequence[t
     largest = max(max(picture.shape[:2]) for _, picture in panels)
     factor = max(1, -(-SMALLEST_SIDE // largest))
     unit = max(1, round(largest / PER_UNIT))
-    sizes = [(picture.shape[1] * factor, picture.shape[0] * factor) for _, picture in panels]
+    factors = [factor * (largest // max(picture.shape[:2])) for _, picture in panels]
+    sizes = [(picture.shape[1] * n, picture.shape[0] * n) for n, (_, picture) in zip(factors, panels, strict=True)]
     caption, gap, parts = CAPTION * unit, GAP * unit, [(footer, (0, 0, 0))] if isinstance(footer, str) else footer
     columns = _columns(sizes, caption, gap)
     rows = [range(start, min(start + columns, len(panels))) for start in range(0, len(panels), columns)]

@@ -106,7 +106,7 @@ def _draw(batch: AnyBatch, folder: Path, stems: Sequence[Path]) -> None:
         image = _picture(batch.image[row])
         panels = [*_support(batch, row), ("query", image), *_truth(batch, row, image)]
         score = np.nan_to_num(as_array(batch.anomaly_map[row])).clip(0, 1)
-        panels.append(("probability", heat(image, score)))
+        panels.append(("distance from normal" if _normal(batch, row) else "probability", heat(image, score)))
         caption = f"prediction (score {min(max(float(batch.pred_score[row]), 0), 1):.2f})"
         panels.append((caption, _prediction(image, classes[row].astype(np.int64))))
         place = folder / stem
@@ -120,6 +120,11 @@ def _support(batch: AnyBatch, row: int) -> list[tuple[str, Picture]]:
     labels = batch.support_records[row]["labels"]
     caption = f"support ({labels[0]})" if labels else "support"
     return [(caption, previews[row].permute(1, 2, 0).cpu().numpy())]
+
+
+def _normal(batch: AnyBatch, row: int) -> bool:
+    records = getattr(batch, "support_records", None)
+    return records is not None and records[row]["normal"]
 
 
 def _truth(batch: AnyBatch, row: int, image: Picture) -> list[tuple[str, Picture]]:

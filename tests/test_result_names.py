@@ -117,32 +117,37 @@ def test_the_folder_of_a_running_process_is_not_touched_and_that_of_a_killed_one
 
 
 CLAIM = """
-import sys, time
+import sys
 from pathlib import Path
 from anomalib_sofs.results.folder import ResultsFolder
 from anomalib_sofs.results.names import result_stems
-stems = result_stems(["/a/images/0.png"])
-while time.time() < float(sys.argv[2]):  # together
-    pass
-folders = [ResultsFolder.reserve(Path(sys.argv[1]), stems) for _ in range(20)]
-print(*(folder.path.name for folder in folders))
+print("ready", flush=True)
+sys.stdin.readline()
+folders = [ResultsFolder.reserve(Path(sys.argv[1]), result_stems(["/a/images/0.png"])) for _ in range(20)]
+print(*(folder.path.name for folder in folders), flush=True)
+sys.stdin.readline()  # the other process shall not find a finished one
 """
 
 
 def test_processes_that_start_at_the_same_time_never_get_the_same_folder(tmp_path):
-    start = str(time.time() + 15)
-    command = [sys.executable, "-c", CLAIM, str(tmp_path / "predictions"), start]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    given = [process.communicate()[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    command = [sys.executable, "-c", CLAIM, str(tmp_path / "predictions")]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+    given = [process.stdout.readline().split() for process in processes]
+    for process in processes:
+        process.communicate("end\n")
+    assert [len(names) for names in given] == [20, 20]
     assert len({*given[0], *given[1]}) == 40
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        UnwritableError, match=r"Results cannot be written to .*/file/predictions: Not a directory\. Make"
-    ):
+    with pytest.raises(UnwritableError, match=r"cannot be written to .*/file/predictions: .* A file lies where"):
         ResultsFolder.reserve(tmp_path / "file" / "predictions", {})
 
 

@@ -10,7 +10,7 @@ from anomalib import LearningType
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from cachetools import LRUCache
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from torchvision.transforms.v2 import Normalize
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
-from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.queries import QueryCheck
+from anomalib_sofs.results.callback import ResultsWriter
 from anomalib_sofs.tensors import read_image
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
@@ -336,6 +337,11 @@ class Sofs(AnomalibModule):
         """
         del image_size
         return PreProcessor(transform=Normalize(mean=list(IMAGE_MEAN), std=list(IMAGE_STD)))
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Add what writes results, with or without pictures, and what looks through the images before."""
+        components: Any = super().configure_callbacks()
+        return [*components, ResultsWriter(getattr(self.visualizer, "folder", None)), QueryCheck()]
 
     def configure_post_processor(self) -> SofsPostProcessor:
         """Return the post-processor for probabilities and distances."""

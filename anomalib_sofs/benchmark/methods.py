@@ -40,7 +40,8 @@ class Encoder:
     def __call__(self, images: list[str], masks: list[str]) -> SupportEncoding:
         """Encode support files; masks are ``""`` for normal images."""
         return self.encodings.get(
-            tuple(images), lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self.crops)
+            (tuple(images), tuple(masks)),
+            lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self.crops),
         )
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from anomalib.data import PredictDataset
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_sofs.images import read_image
+from anomalib_sofs.images import read_pixels
 from anomalib_sofs.results.folder import is_results_folder
 from anomalib_sofs.results.names import common_folder
 
@@ -93,7 +93,7 @@ def _fault(file: Path) -> str:
 def _fault_of_values(file: Path, error: Exception | None = None) -> str:
     """Read a file as it is read later; that says best what is wrong with it."""
     try:
-        if not bool(torch.isfinite(read_image(file)).all()):
+        if not bool(np.isfinite(read_pixels(file)).all()):
             return f"{file} holds values that are not numbers (NaN or infinity). Save it again without them."
     except Exception as wrong:  # noqa: BLE001
         return str(wrong) if str(file) in str(wrong) else f"{file} cannot be read ({wrong or error!r})."

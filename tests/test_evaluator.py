@@ -11,8 +11,8 @@ from anomalib.engine import Engine
 from PIL import Image
 
 from anomalib_sofs import MVTecADEpisodes, Sofs, SupportSet
-from anomalib_sofs.images import read_image
 from anomalib_sofs.model.post_processor import SofsPostProcessor
+from anomalib_sofs.tensors import read_image
 
 from .conftest import run, table
 
@@ -67,7 +67,7 @@ def test_a_sensitivity_moves_masks_classes_iou_and_confusion_alike(uneven, plain
     expected = np.zeros((3, 3), dtype=int)
     for file in (uneven / "data/part/test").glob("*/*.png"):
         with torch.inference_mode():
-            maps = model.model.class_maps(model.model.normalise(read_image(file))[None])[0].numpy()
+            maps = model.model.predict(model.model.normalise(read_image(file))[None]).maps[0].numpy()
         found = np.where(maps.max(axis=0) > 0.1, maps.argmax(axis=0) + 1, 0)
         mask = uneven / f"data/part/ground_truth/{file.parent.name}/{file.stem}_mask.png"
         truth = np.asarray(Image.open(mask)) > 0 if mask.is_file() else np.zeros_like(found)

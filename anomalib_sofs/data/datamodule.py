@@ -103,7 +103,7 @@ class EpisodeDataModule(AnomalibDataModule):
         self.test_limit = test_limit
         self.val_limit = val_limit
         check_disjoint(base_categories or [], novel_categories or [])
-        self._category = "_".join(novel_categories or [])
+        self.category = "_".join(novel_categories or [])
 
     @abstractmethod
     def list_categories(self) -> list[str]:
@@ -142,7 +142,7 @@ class EpisodeDataModule(AnomalibDataModule):
             return
         self._setup()
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def _setup(self, _stage: str | None = None) -> None:  # anomalib's abstract method: its name is given
         base, novel = self.resolve_categories()
         tables = []
         for categories in (base, novel):

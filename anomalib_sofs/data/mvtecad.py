@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from anomalib.data import MVTecAD
-from anomalib.data.datasets.image import mvtecad
-from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
+from anomalib.data.datasets.image.mvtecad import CATEGORIES
 from pandas import DataFrame
 
 from anomalib_sofs.annotations.labels import NORMAL
@@ -16,15 +15,12 @@ from .checks import by_stem, refuse_escaping_links
 from .datamodule import EpisodeDataModule
 
 SUFFIXES = tuple(sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUFFIXES}))
-
-
-def accept_all_suffixes() -> None:
-    """Let anomalib's own MVTecAD read JPEG, BMP and TIFF, too: MVTec's layout is used for more than PNG files."""
-    mvtecad.IMG_EXTENSIONS = SUFFIXES  # type: ignore[assignment]
+SAMPLE_COLUMNS = ["path", "split", "label", "image_path", "label_index", "mask_path"]
+"""Columns of anomalib's tables of samples."""
 
 
 class MVTecADEpisodes(EpisodeDataModule):
-    """Episodes over categories in MVTec AD's layout; anomalib's loader downloads, checks and reads them.
+    """Episodes over categories in MVTec AD's layout, images of any suffix; anomalib's loader downloads MVTec AD.
 
     Args:
         root: Folder that holds the categories.
@@ -39,7 +35,7 @@ class MVTecADEpisodes(EpisodeDataModule):
     def prepare_data(self) -> None:
         """Download MVTec AD as anomalib does, if one of its own categories is asked for and missing."""
         for category in [*(self.base_categories or []), *(self.novel_categories or [])]:
-            if category in mvtecad.CATEGORIES and not (self.root / category).is_dir():
+            if category in CATEGORIES and not (self.root / category).is_dir():
                 MVTecAD(root=self.root, category=category).prepare_data()
 
     def list_categories(self) -> list[str]:
@@ -49,23 +45,74 @@ class MVTecADEpisodes(EpisodeDataModule):
         return sorted(folder.name for folder in self.root.iterdir() if (folder / "test").is_dir())
 
     def samples_of(self, category: str) -> DataFrame:
-        """Read a category with anomalib's loader.
+        """Read a category.
 
         Raises:
             ValueError: If a defective image has no mask, naming it, or a link leads out of the root.
         """
         refuse_escaping_links(self.root / category, self.root)
-        check_pairs(self.root / category)
-        return make_mvtec_ad_dataset(self.root / category, extensions=SUFFIXES)
+        return read_category(self.root / category)
+
+
+def read_category(category: Path) -> DataFrame:
+    """Read ``train/CLASS``, ``test/CLASS`` and ``ground_truth/CLASS`` into a table of samples like anomalib's.
+
+    anomalib's own reader takes PNG files only, and leaves out links that lead out of the category without a word.
+
+    Args:
+        category: Its folder.
+
+    Returns:
+        Samples in name order, with the columns :data:`SAMPLE_COLUMNS`; ``mask_path`` is ``None`` for normal images.
+
+    Raises:
+        FileNotFoundError: If there is no image in ``train`` and ``test``.
+        ValueError: If images and masks do not match, see :func:`check_pairs`.
+    """
+    check_pairs(category)
+    rows = []
+    for split in ("test", "train"):
+        for folder in class_folders(category / split):
+            masks = by_stem(image_files(category / "ground_truth" / folder.name), "_mask")
+            for file in image_files(folder):
+                mask = masks.get(file.stem) if folder.name != NORMAL and split == "test" else None
+                rows.append(
+                    (
+                        str(category),
+                        split,
+                        folder.name,
+                        str(file),
+                        int(folder.name != NORMAL),
+                        None if mask is None else str(mask),
+                    )
+                )
+    if not rows:
+        msg = (
+            f"{category} holds no image in train/CLASS or test/CLASS. MVTec AD's layout has train/good and test/CLASS."
+        )
+        raise FileNotFoundError(msg)
+    samples = DataFrame(rows, columns=SAMPLE_COLUMNS)
+    samples["mask_path"] = samples["mask_path"].astype(object).where(samples["mask_path"].notna(), None)
+    samples.attrs["task"] = "segmentation"
+    return samples
+
+
+def class_folders(split: Path) -> list[Path]:
+    """List the folders of a split by name, one per class; hidden ones are none."""
+    if not split.is_dir():
+        return []
+    return sorted(folder for folder in split.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 
 def check_pairs(category: Path) -> None:
-    """Check that images and masks of a category match by stem; anomalib's loader only notices that counts differ.
+    """Check that images and masks of a category match by stem.
 
     Raises:
         ValueError: If a defective image has no mask or a mask no image, or two share a stem, naming the files.
     """
-    for folder in sorted(path for path in (category / "test").iterdir() if path.is_dir() and path.name != NORMAL):
+    for folder in class_folders(category / "test"):
+        if folder.name == NORMAL:
+            continue
         masks = by_stem(image_files(category / "ground_truth" / folder.name), "_mask")
         images = by_stem(image_files(folder))
         for stem, file in images.items():

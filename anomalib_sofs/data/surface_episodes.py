@@ -68,7 +68,7 @@ class SurfaceEpisodes(MVTecADEpisodes):
         self.root = Path(root) / f"{image_size}px-{images_per_class}each"
         # each product is a category of its own: support and query show the same kind of part
         self.base_categories, self.novel_categories = (self._products(names) for names in (base, novel))
-        self._category = "_".join(novel)
+        self.category = "_".join(novel)
 
     def _products(self, surfaces: Sequence[str]) -> list[str]:
         return [f"{surface}_{style}" for surface in surfaces for style in range(self.styles)]

@@ -6,6 +6,9 @@ from typing import Any
 from anomalib.data import AnomalibDataset, MVTecAD
 from torchvision.transforms.v2 import Transform
 
+from anomalib_sofs import user_errors
+from anomalib_sofs.arguments import NonNegativeInt, PositiveInt, checked
+
 from .checks import refuse_escaping_links
 from .mvtecad import read_category
 
@@ -47,12 +50,20 @@ class MVTecLike(MVTecAD):
         self,
         root: Path | str = "./datasets/MVTecAD",
         category: str = "bottle",
-        train_batch_size: int = 1,
-        eval_batch_size: int = 1,
-        num_workers: int = 2,
+        train_batch_size: PositiveInt = 1,
+        eval_batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 2,
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, category, train_batch_size, eval_batch_size, num_workers, **kwargs)
+        user_errors.install()
+        super().__init__(
+            root,
+            category,
+            checked("train_batch_size", train_batch_size, PositiveInt),
+            checked("eval_batch_size", eval_batch_size, PositiveInt),
+            checked("num_workers", num_workers, NonNegativeInt),
+            **kwargs,
+        )
 
     def _setup(self, _stage: str | None = None) -> None:  # anomalib's abstract method: its name is given
         refuse_escaping_links(self.root / self.category, self.root)

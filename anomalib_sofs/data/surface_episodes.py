@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from anomalib_sofs.arguments import PositiveInt, checked
+
 from .folds import Folds
 from .mvtecad import MVTecADEpisodes
 from .surfaces import SURFACES, defect_classes, render
@@ -49,9 +51,9 @@ class SurfaceEpisodes(MVTecADEpisodes):
         root: Path | str = "./datasets/SurfaceEpisodes",
         base_categories: list[str] | None = None,
         novel_categories: list[str] | None = None,
-        styles: int = 1,
-        images_per_class: int = 4,
-        image_size: int = 256,
+        styles: PositiveInt = 1,
+        images_per_class: PositiveInt = 4,
+        image_size: PositiveInt = 256,
         **kwargs: Any,
     ) -> None:
         novel = list(novel_categories if novel_categories is not None else NOVEL)
@@ -61,11 +63,11 @@ class SurfaceEpisodes(MVTecADEpisodes):
         if unknown:
             msg = f"No surface {', '.join(map(repr, unknown))}. There are: {', '.join(SURFACES)}."
             raise ValueError(msg)
-        self.styles = styles
-        self.images_per_class = images_per_class
-        self.image_size = image_size
+        self.styles = checked("styles", styles, PositiveInt)
+        self.images_per_class = checked("images_per_class", images_per_class, PositiveInt)
+        self.image_size = checked("image_size", image_size, PositiveInt)
         self.surfaces = base, novel
-        self.root = Path(root) / f"{image_size}px-{images_per_class}each"
+        self.root = Path(root) / f"{self.image_size}px-{self.images_per_class}each"
         # each product is a category of its own: support and query show the same kind of part
         self.base_categories, self.novel_categories = (self._products(names) for names in (base, novel))
         self.category = "_".join(novel)

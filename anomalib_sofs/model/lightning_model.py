@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
+from anomalib_sofs import user_errors
 from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.arguments import (
     ExistingFile,
@@ -108,6 +109,7 @@ class Sofs(AnomalibModule):
         evaluator: SofsEvaluator | bool = True,
         visualizer: SofsVisualizer | bool = True,
     ) -> None:
+        user_errors.install()
         # plain values, before anomalib saves them: a checkpoint must load with weights_only=True
         layers = None if layers is None else [checked("layers", layer, NonNegativeInt) for layer in layers]
         window_size = checked("window_size", window_size, PositiveInt)

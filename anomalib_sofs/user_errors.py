@@ -3,6 +3,7 @@
 import dis
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,11 +12,30 @@ RAISE = dis.opmap["RAISE_VARARGS"]
 PACKAGE = __name__.partition(".")[0]
 
 
+def in_anomalib_script() -> bool:
+    """Whether the program is the `anomalib` script; `anomalib benchmark` shows the errors of its jobs itself."""
+    return Path(sys.argv[0]).name in PROGRAMS and sys.argv[1:2] != ["benchmark"]
+
+
 def install() -> None:
     """Show our own errors by their message alone, if the program is the `anomalib` script; all others as before."""
-    if Path(sys.argv[0]).name not in PROGRAMS or isinstance(sys.excepthook, MessageHook):
-        return
-    sys.excepthook = MessageHook(sys.excepthook)
+    if in_anomalib_script() and not isinstance(sys.excepthook, MessageHook):
+        sys.excepthook = MessageHook(sys.excepthook)
+
+
+@contextmanager
+def as_message() -> Iterator[None]:
+    """End the `anomalib` script with the message of an error that we raise in a constructor.
+
+    jsonargparse, which calls constructors, would wrap it into a list of all arguments.
+    """
+    try:
+        yield
+    except Exception as error:
+        message = user_message(error)
+        if message is None or not in_anomalib_script():
+            raise
+        sys.exit(f"error: {message}")
 
 
 class MessageHook:

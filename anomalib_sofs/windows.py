@@ -1,11 +1,11 @@
-"""Sliding windows at native resolution: every pixel covered, predictions averaged where windows overlap.
+"""Sliding windows at native resolution: every pixel covered, maps averaged where windows overlap.
 
 Placement is index arithmetic on tensors, the same in eager mode and inside an exported graph with dynamic height and
 width. A graph segments all windows as one batch and merges them by matrices; eager mode goes window by window.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import SymInt, Tensor
@@ -19,14 +19,31 @@ def larger(a: int | SymInt, b: int | SymInt) -> int:
     return cast("int", torch.sym_max(a, b))
 
 
-def window_side(length: int, crop: int, multiple: int) -> int:
-    """Return the side of a window in pixels: the image's, up to a multiple, but at most the crop.
+class Windows(NamedTuple):
+    """What windows a head takes."""
 
-    Never below 64 pixels: a feature map of one cell would be taken for a constant when a graph is exported.
-    """
-    least = -(-min(SMALLEST_SIDE, crop) // multiple)
-    # a multiple of a minimum, not the other way round: this is the form that symbolic shapes simplify
-    return multiple * larger(least, torch.sym_min(crop // multiple, (length + multiple - 1) // multiple))
+    size: int = 512
+    """Largest side in pixels."""
+    multiple: int = 32
+    """Sides are a multiple of this number of pixels."""
+    fixed: bool = False
+    """Whether both sides are always ``size``, on smaller images, too."""
+
+    def side(self, length: int) -> int:
+        """Return the side of a window in pixels: the image's, up to a multiple, but at most the size.
+
+        Never below 64 pixels: a feature map of one cell would be taken for a constant when a graph is exported.
+        """
+        if self.fixed:
+            return self.size
+        least = -(-min(SMALLEST_SIDE, self.size) // self.multiple)
+        # a multiple of a minimum, not the other way round: this is the form that symbolic shapes simplify
+        cells = torch.sym_min(self.size // self.multiple, (length + self.multiple - 1) // self.multiple)
+        return self.multiple * larger(least, cells)
+
+    def fill(self, window: Tensor) -> Tensor:
+        """Continue a part of an image ``(..., H, W)``, no larger than a window, by reflection to a window's sides."""
+        return continue_to(window, self.side(window.shape[-2]), self.side(window.shape[-1]))
 
 
 class Axis:
@@ -37,16 +54,14 @@ class Axis:
 
     Args:
         length: Image pixels along the axis.
-        crop: Largest window in pixels.
-        multiple: Windows are a multiple of this; ignored (the window is ``crop``) if ``fixed``.
-        fixed: Always use windows of ``crop`` pixels, also on shorter images.
+        windows: What windows to place.
         device: Where the index tensors live.
     """
 
-    def __init__(self, length: int, crop: int, multiple: int, *, fixed: bool, device: torch.device) -> None:
+    def __init__(self, length: int, windows: Windows, device: torch.device) -> None:
         self.length = length
-        self.size = crop if fixed else window_side(length, crop, multiple)
-        step = crop - int(crop * OVERLAP)
+        self.size = windows.side(length)
+        step = windows.size - int(windows.size * OVERLAP)
         slack = larger(length - self.size, 0)
         self.count = (slack + step - 1) // step + 1
         starts = torch.arange(self.count, device=device) * slack // larger(self.count - 1, 1)
@@ -79,29 +94,20 @@ def continue_to(image: Tensor, height: int, width: int) -> Tensor:
     return image.index_select(-2, rows).index_select(-1, columns)
 
 
-def apply_in_windows(
-    image: Tensor,
-    segment: Callable[[Tensor], Tensor],
-    crop: int,
-    multiple: int,
-    *,
-    fixed: bool = False,
-) -> Tensor:
+def apply_in_windows(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Windows) -> Tensor:
     """Segment an image of any size window by window.
 
     Args:
         image: ``(B, 3, H, W)``.
-        segment: Maps windows ``(n, 3, h, w)`` to probability maps ``(n, C, h, w)``.
-        crop: Largest window in pixels.
-        multiple: Sides of a window are multiples of this.
-        fixed: Always use ``crop x crop`` windows.
+        segment: Maps windows ``(n, 3, h, w)`` to maps ``(n, C, h, w)``.
+        windows: What windows it takes.
 
     Returns:
-        Probabilities ``(B, C, H, W)``: the mean over all windows that cover a pixel.
+        Maps ``(B, C, H, W)``: the mean over all windows that cover a pixel.
     """
     batch, channels, height, width = image.shape
-    rows = Axis(height, crop, multiple, fixed=fixed, device=image.device)
-    columns = Axis(width, crop, multiple, fixed=fixed, device=image.device)
+    rows = Axis(height, windows, image.device)
+    columns = Axis(width, windows, image.device)
     if torch.compiler.is_compiling():
         # one batch of all windows: a Python loop over a symbolic number of them cannot be traced
         spread = image.index_select(2, rows.source.flatten()).index_select(3, columns.source.flatten())

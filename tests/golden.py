@@ -96,7 +96,7 @@ def published_state(data: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def head(data: dict[str, Tensor]) -> PaperHead:
     """The head of the golden file."""
-    made = PaperHead([32] * LAYERS, 16, 16, multiple=14)
+    made = PaperHead([32] * LAYERS, 16, 16, window_size=112, multiple=14)
     load_into(made, published_to_ours(published_state(data)), "the golden file")
     return made.eval()
 
@@ -108,7 +108,7 @@ def full_head(path: Path) -> Iterator[Comparison]:
     masks = data["support_mask"][:, :, 0].float()
     queries = [[data[f"query.{i}"][b : b + 1] for i in range(LAYERS)] for b in range(3)]
     supports = [[data[f"support.{i}"][4 * b : 4 * b + 4] for i in range(LAYERS)] for b in range(3)]
-    encodings = [model.encode(features, mask) for features, mask in zip(supports, masks, strict=True)]
+    encodings = [model.encode_class(features, mask) for features, mask in zip(supports, masks, strict=True)]
     shares = downsample_mask(masks.flatten(0, 1), GRID)
     yield "down_mask", shares, data["down_mask"].flatten(0, 2), False
     prototypes = torch.cat([masked_mean(data[f"support.{i}"], shares) for i in range(LAYERS)], dim=1)
@@ -127,14 +127,14 @@ def full_head(path: Path) -> Iterator[Comparison]:
         for b in range(3)
     ]
     yield "fused_query", torch.cat(rows), data["fused_query"], True
-    logits = torch.cat([model.compare(q, [e])[0] for q, e in zip(queries, encodings, strict=True)])
+    logits = torch.cat([model.classify(q, [e]) for q, e in zip(queries, encodings, strict=True)])
     yield "logits", logits[:, 0], data["logits"], True
     training = interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False).sigmoid()[:, 0]
     yield "train_label", (training > 0.5).float(), data["train_label"].float(), False
     yield "prob", probabilities(model, queries, supports, masks), data["prob"], False
     target = (downsample_mask(data["target"][:, 0].float(), GRID) > DEFECT_SHARE).float()
     yield "target_grid", target, data["target_grid"].float(), False
-    loss = model.loss(logits, data["target"][:, 0].float())
+    loss = model.grid_loss(logits[:, 0], data["target"][:, 0].float())
     yield "train_loss", loss, data["train_loss"], False
     loss.backward()
     gradients = published_to_ours({k.removeprefix("grad."): v for k, v in data.items() if k.startswith("grad.")})
@@ -146,7 +146,7 @@ def full_head(path: Path) -> Iterator[Comparison]:
 def probabilities(head: PaperHead, queries: list[list[Tensor]], supports: list[list[Tensor]], masks: Tensor) -> Tensor:
     """What the whole model makes of images that have these features; with normal support only, step 10."""
     shelf = [[layer[j : j + 1] for layer in layers] for layers in supports for j in range(4)] + queries
-    model = SofsModel(ShelfBackbone(shelf), head, window_size=masks.shape[-1])
+    model = SofsModel(ShelfBackbone(shelf), head)
     model.head_trained.fill_(value=True)
     model.backbone.unnormalise = lambda image: image * model.std + model.mean
     images = [torch.full((3, *masks.shape[-2:]), i / 100) for i in range(len(shelf))]

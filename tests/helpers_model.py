@@ -9,6 +9,7 @@ from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.backbone import Backbone, default_layers
 from anomalib_sofs.model.heads import build_head, head_layers
 from anomalib_sofs.model.paper.head import PaperHead
+from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.model.weights import load_into, packaged_weights, read_state
 
 LITE = "tf_efficientnet_lite0"
@@ -24,7 +25,7 @@ def backbone(name: str = LITE, *, pretrained: bool = True, head: str = "relation
 
 def default_model(crop: int = 128) -> SofsModel:
     """The default backbone and the trained head that comes with the package."""
-    model = SofsModel(backbone(), build_head("relation", backbone()), crop)
+    model = SofsModel(backbone(), build_head("relation", backbone(), crop))
     path = packaged_weights("relation", LITE)
     load_into(model.head, read_state(path), path)
     model.head_trained.fill_(value=True)
@@ -35,7 +36,7 @@ def paper_model(crop: int = 96) -> SofsModel:
     """The published head, small and with random weights, on the default backbone."""
     torch.manual_seed(0)
     features = backbone(head="paper")
-    model = SofsModel(features, PaperHead(features.channels, 16, 16, scale_features=True), crop)
+    model = SofsModel(features, PaperHead(features.channels, 16, 16, scale_features=True, window_size=crop))
     model.head_trained.fill_(value=True)
     return model.eval()
 
@@ -60,6 +61,12 @@ def marked(
 def support(*pairs: tuple[Tensor, Tensor], labels: list[str] | None = None) -> SupportSet:
     """A support set from pairs of image and mask."""
     return SupportSet([image for image, _ in pairs], [mask for _, mask in pairs], labels or [])
+
+
+def crops_of(model: SofsModel, *pairs: tuple[Tensor, Tensor]) -> SupportCrops:
+    """The crops that a model's head sees of these pairs of image and mask."""
+    head = model.head
+    return SupportCrops(support(*pairs), head.windows, model.normalise, per_image=4, turns=head.turns)
 
 
 class ShelfBackbone(nn.Module):

@@ -8,8 +8,9 @@ from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 
 from anomalib_sofs import Sofs
-from anomalib_sofs.model.backbone import Backbone, default_layers, to_finest_grid, unit_scale
-from anomalib_sofs.model.heads import build_head, default_crop
+from anomalib_sofs.model.backbone import Backbone, default_layers
+from anomalib_sofs.model.heads import build_head, default_window
+from anomalib_sofs.model.paper.features import to_finest_grid, unit_scale
 from anomalib_sofs.model.paper.head import PaperHead
 
 from .helpers_model import LITE, backbone
@@ -46,12 +47,13 @@ def test_every_backbone_gives_features_at_any_size_and_trains_a_head(built):
     assert all(torch.isfinite(f).all() for f in features)
     assert not any(p.requires_grad for p in built.parameters())
 
-    head = PaperHead(channels, 8, 8, multiple=built.multiple, scale_features=True).train()
+    head = PaperHead(channels, 8, 8, multiple=built.multiple).train()
+    features = unit_scale(to_finest_grid(features))
     mask = torch.zeros(2, height, width)
     mask[:, 2:20, 2:20] = 1
     before = head.classifier.weight.clone()
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
-    loss = head.loss(head.compare(features, [head.encode(features, mask)])[0], mask)
+    loss = head.grid_loss(head.classify(features, [head.encode_class(features, mask)])[:, 0], mask)
     loss.backward()
     assert torch.isfinite(loss)
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
@@ -150,8 +152,8 @@ def test_layers_of_different_strides_meet_on_the_finest_grid():
 
 def test_the_papers_setting():
     made = Backbone("vit_base_patch14_dinov2.lvd142m", [0], pretrained=False)
-    assert default_crop("paper", made) == 518
-    assert default_crop("relation", backbone()) == default_crop("paper", backbone()) == 512
+    assert default_window("paper", made) == 518
+    assert default_window("relation", backbone()) == default_window("paper", backbone()) == 512
 
 
 def test_the_relation_head_says_which_backbones_it_reads():

@@ -1,12 +1,14 @@
 """Calibration on the support: where a class is cut follows from what is found in the marked image itself."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.relation.calibration import marked_level, shift
 
-from .helpers_model import default_model, marked, paper_model, support, surface
+from .helpers_model import crops_of, default_model, marked, support, surface
 
 DARK = marked(128, 128, (50, 60, 57, 66), seed=1)
 NORMAL = surface(96, 130, seed=3), torch.zeros(96, 130)
@@ -29,18 +31,20 @@ def test_half_of_the_difference_to_the_usual_level_is_made_up_for(levels, expect
 
 
 def plain_encoding(model, pairs):
-    crops, masks, labels = model.support_crops(support(*pairs), whole=False)
-    return model.head.encode_crops(crops, masks, labels)
+    crops = crops_of(model, *pairs)
+    return model.head.statistics(
+        crops.features(partial(model.head.features, model.backbone)), crops.masks, crops.labels
+    )
 
 
 @torch.no_grad()
 def test_the_odds_move_by_what_the_head_finds_at_first_in_the_support_itself():
     model = default_model()
     plain = plain_encoding(model, [DARK])
-    crops, masks, _ = model.support_crops(support(DARK), whole=False)
+    crops = crops_of(model, DARK)
     levels = []
-    for features, mask in zip(crops, masks, strict=True):
-        logits = model.head.decide(*model.head.compare(features, list(plain.values())))[:, :1]
+    for features, mask in zip(crops.features(partial(model.head.features, model.backbone)), crops.masks, strict=True):
+        logits = model.head.decide(*model.head.relate(features, list(plain.values())))[:, :1]
         logits = F.interpolate(logits, size=mask.shape, mode="bilinear", align_corners=False)
         levels.append(logits.flatten().sort(descending=True)[0][int(mask.sum()) - 1])
     moved = model.encode(support(DARK)).encodings[0]["odds"] - plain["defect"]["odds"]
@@ -58,17 +62,6 @@ def test_a_normal_image_beside_the_marked_one_has_no_level():
     assert all(torch.equal(mixed[name], value) for name, value in plain["defect"].items() if name != "odds")
 
 
-def test_a_crop_that_lost_its_defect_has_no_level():
-    model = default_model()
-    crops, masks, labels = model.support_crops(support(DARK, DARK), whole=False)
-    crops, masks = list(crops), [*masks[:2], *(torch.zeros_like(mask) for mask in masks[2:])]
-    plain = model.head.encode_crops(crops, masks, labels)
-    both = model.head.calibrated(plain, crops, masks, labels)["defect"]
-    first = model.head.calibrated(plain, crops[:2], masks[:2], labels[:2])["defect"]
-    assert torch.equal(both["odds"], first["odds"])
-    assert torch.equal(both["marked"], first["marked"])
-
-
 def test_encoding_is_the_same_while_training_and_leaves_the_statistics_of_batches_alone():
     model = default_model()
     before = {name: value.clone() for name, value in model.head.state_dict().items()}
@@ -81,12 +74,3 @@ def test_encoding_is_the_same_while_training_and_leaves_the_statistics_of_batche
         model.eval()
     assert torch.equal(usual["odds"], training["odds"])
     assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
-
-
-def test_the_published_form_is_not_calibrated():
-    model = paper_model()
-    crops, masks, labels = model.support_crops(support(DARK), whole=False)
-    plain = model.head.encode_crops(crops, masks, labels)["defect"]
-    encoded = model.encode(support(DARK)).encodings[0]
-    assert plain.keys() == encoded.keys()
-    assert all(torch.equal(encoded[name], value) for name, value in plain.items())

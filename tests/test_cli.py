@@ -186,7 +186,7 @@ def test_several_classes_get_iou_and_a_confusion_matrix(products, two_classes, t
     expected = np.zeros((4, 3), dtype=int)  # true: background, break, hole, another defect; found: the first three
     for file in (products / "casting_0/test").glob("*/*.png"):
         with torch.inference_mode():
-            maps = model.model.class_maps(model.model.normalise(read_image(file))[None])[0].numpy()
+            maps = model.model.predict(model.model.normalise(read_image(file))[None]).maps[0].numpy()
         found = np.where(maps.max(axis=0) > 0.5, maps.argmax(axis=0) + 1, 0)
         mask = products / "casting_0/ground_truth" / file.parent.name / f"{file.stem}_mask.png"
         truth = (np.asarray(Image.open(mask)) > 0) if mask.is_file() else np.zeros_like(found)

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from anomalib_sofs.model.paper import head as paper_head
+from anomalib_sofs.model.paper.background import abnormal_priors
 from anomalib_sofs.model.paper.coreset import coreset
 from anomalib_sofs.model.paper.head import PaperHead
+from anomalib_sofs.model.paper.normality import AbnormalPriorDetector
+from anomalib_sofs.windows import Windows
 
 
 def clusters(each: int = 50) -> torch.Tensor:
@@ -57,7 +60,7 @@ def crops(count: int) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 def test_the_head_keeps_the_coreset_of_its_background_only():
     features, masks = crops(3)
-    full, reduced = paper().encode(features, masks), paper(coreset=20).encode(features, masks)
+    full, reduced = paper().encode_class(features, masks), paper(coreset=20).encode_class(features, masks)
     for name, value in full.items():
         if name.startswith("background_cells"):
             assert reduced[name].shape == (20, value.shape[1])
@@ -65,23 +68,22 @@ def test_the_head_keeps_the_coreset_of_its_background_only():
             assert torch.equal(reduced[name], value)
     # fewer cells to compare with: nothing looks less abnormal than before
     with torch.no_grad():
-        assert bool(
-            (paper().abnormal_priors(features, reduced) >= paper().abnormal_priors(features, full) - 1e-6).all()
-        )
+        assert bool((abnormal_priors(features, reduced) >= abnormal_priors(features, full) - 1e-6).all())
 
 
 def test_normality_alone_has_a_coreset_too():
     features, _ = crops(2)
     single = [[layer[i : i + 1] for layer in features] for i in range(2)]
-    assert paper(coreset=0.1).encode_normal(single)["background_cells_0"].shape == (13, 6)
+    detector = AbnormalPriorDetector(Windows(32, 4), coreset=0.1)
+    assert detector.describe(single)["background_cells_0"].shape == (13, 6)
 
 
 def test_crops_that_pass_the_transformer_in_portions_equal_all_at_once(monkeypatch):
     features, masks = crops(10)
     with torch.no_grad():
-        portions = paper().encode(features, masks)
+        portions = paper().encode_class(features, masks)
         monkeypatch.setattr(paper_head, "CROPS", 10)
-        at_once = paper().encode(features, masks)
+        at_once = paper().encode_class(features, masks)
     for name, value in at_once.items():
         torch.testing.assert_close(portions[name], value, atol=1e-5, rtol=0)
 
@@ -91,5 +93,5 @@ def test_no_more_than_a_few_crops_pass_the_transformer_at_once():
     head.stages.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     features, masks = crops(64)
     with torch.no_grad():
-        head.encode(features, masks)
+        head.encode_class(features, masks)
     assert seen == [paper_head.CROPS] * 16

@@ -97,4 +97,4 @@ def test_stock_images_of_many_sizes_are_never_resized(fitted):
     _, model, datamodule, _ = fitted
     shapes = {tuple(batch.image.shape[-2:]) for batch in datamodule.test_dataloader()}
     assert shapes == {(101, 155), (140, 97), (64, 200)}
-    assert model.model.window_size == 512
+    assert model.model.head.windows.size == 512

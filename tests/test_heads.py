@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ from anomalib_sofs import Sofs
 from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
+from anomalib_sofs.model.episodes import own_crops
 from anomalib_sofs.model.heads import build_head
 from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS
-from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.relation.maps import MAPS
-from anomalib_sofs.model.support_windows import covers_much, defect_windows
-from anomalib_sofs.model.torch_model import CropCache
+from anomalib_sofs.model.support_crops import SupportCrops, crop_cache
+from anomalib_sofs.model.support_windows import covers_much, place_windows
 
-from .helpers_model import backbone, default_model, marked, paper_model, support, surface
+from .helpers_model import backbone, crops_of, default_model, marked, paper_model, support, surface
 
 MODELS = {"relation": default_model, "paper": paper_model}
 DARK = marked(120, 140, (50, 60, 57, 66), seed=1)
@@ -50,10 +51,10 @@ def of_one(pair: tuple[torch.Tensor, torch.Tensor], times: int = 1) -> dict[str,
 def test_every_class_has_the_map_that_it_has_alone(model):
     both = model.encode(support(DARK, BRIGHT, labels=["dark", "bright"]))
     assert both.names == ["bright", "dark"]
-    maps = model.class_maps(query(model), both)
+    maps = model.predict(query(model), both).maps
     assert maps.shape == (1, 2, 150, 170)
     for row, (name, encoding) in enumerate(zip(both.names, both.encodings, strict=True)):
-        alone = model.class_maps(query(model), SupportEncoding({name: encoding}))
+        alone = model.predict(query(model), SupportEncoding({name: encoding})).maps
         torch.testing.assert_close(maps[:, row : row + 1], alone, atol=1e-5, rtol=0)
     assert not torch.allclose(maps[:, 0], maps[:, 1], atol=1e-3)
     result = model(query(model), both)
@@ -81,7 +82,7 @@ def test_the_backbone_sees_a_query_once_for_all_classes(model):
     for labels in (["a"], ["a", "b"], ["a", "b", "c"]):
         encoding = model.encode(support(*[DARK, BRIGHT, DARK][: len(labels)], labels=labels))
         passes.clear()
-        model.class_maps(query(model), encoding)
+        model.predict(query(model), encoding).maps
         counts.append(len(passes))
     handle.remove()
     assert len(set(counts)) == 1
@@ -90,7 +91,7 @@ def test_the_backbone_sees_a_query_once_for_all_classes(model):
 def test_the_trained_head_tells_dark_from_bright():
     model = default_model()
     encoding = model.encode(support(DARK, BRIGHT, labels=["dark", "bright"]))
-    bright, dark = model.class_maps(query(model), encoding)[0]
+    bright, dark = model.predict(query(model), encoding).maps[0]
     assert float(dark[32:35, 42:44].mean()) > max(0.5, float(bright[32:35, 42:44].mean()))
     assert float(bright[102:104, 122:126].mean()) > max(0.5, float(dark[102:104, 122:126].mean()))
     assert float((bright > 0.5).float().mean()) < 0.02
@@ -111,8 +112,8 @@ def test_normal_images_never_dilute_the_contrast():
 def test_normal_images_never_dilute_the_papers_background():
     model = paper_model()
     alone, mixed = (model.encode(support(*pairs)).encodings[0] for pairs in ((DARK,), (DARK, NORMAL)))
-    cells = model.window_size // model.backbone.stride
-    windows = len(defect_windows(NORMAL[1], model.window_size, model.crops_per_shot))
+    cells = model.head.windows.size // model.backbone.stride
+    windows = len(place_windows(NORMAL[1], model.head.windows.size, model.crops_per_shot))
     assert len(mixed["background_cells_0"]) - len(alone["background_cells_0"]) == windows * cells**2
     assert len(mixed["support_cells"]) == len(alone["support_cells"])
 
@@ -131,8 +132,8 @@ def test_the_encoding_does_not_grow_with_the_shots():
     model = default_model()
     one, eight = (encoding_bytes(model.encode(support(*[DARK, BRIGHT] * n))) for n in (1, 4))
     assert one == eight
-    features = model.head.extract(model.backbone, query(model, 64, 64), normal=False)
-    maps, fine = model.head.compare(features, [of_one(DARK)])
+    features = model.head.features(model.backbone, query(model, 64, 64))
+    maps, fine = model.head.relate(features, [of_one(DARK)])
     assert maps.shape == (1, MAPS, 16, 16)
     assert fine.shape == (1, len(FINE_RELATIONS), 32, 32)
 
@@ -141,14 +142,14 @@ def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monk
     model = default_model(160)  # one window per image
     made, alive = [], []
 
-    def extract(backbone, windows, *, normal):
+    def extract(backbone, windows):
         alive.append(sum(grid() is not None for grid in made))
-        features = type(model.head).extract(backbone, windows, normal=normal)
+        features = type(model.head).features(backbone, windows)
         made.append(weakref.ref(features[0]))
         return features
 
-    monkeypatch.setattr(model.head, "extract", extract)
-    monkeypatch.setattr("anomalib_sofs.model.torch_model.TWICE_BYTES", 0)  # the least: one image is kept
+    monkeypatch.setattr(model.head, "features", extract)
+    monkeypatch.setattr("anomalib_sofs.model.torch_model.TWICE_BYTES", 0)  # none is kept
     model.encode(support(*[DARK, BRIGHT, NORMAL] * 3))
     assert len(alive) == 18 + 12  # two views of each, and those of the marked ones once more
     assert max(alive) <= 4
@@ -157,10 +158,26 @@ def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monk
 def test_supports_of_different_sizes_work_together(model):
     assert DARK[0].shape != BRIGHT[0].shape
     encoding = model.encode(support(DARK, BRIGHT))
-    assert torch.isfinite(model.class_maps(query(model), encoding)).all()
+    assert torch.isfinite(model.predict(query(model), encoding).maps).all()
 
 
-def test_a_large_defect_is_seen_on_the_whole_image(model):
+@pytest.mark.parametrize("share", [0.0099, 0.0103])
+def test_the_default_head_keeps_native_resolution_however_much_is_marked(share):
+    """At 1 % the paper begins to resize the whole image; ours never does."""
+    model = default_model()
+    side = round((share * 200 * 220) ** 0.5)
+    encoding = model.encode(support(marked(200, 220, (40, 40, 40 + side, 40 + side))))
+    assert not encoding.whole
+    sizes = []
+    handle = model.backbone.register_forward_pre_hook(lambda _m, args: sizes.append(args[0].shape[-2:]))
+    result = model(query(model, 300, 200), encoding)
+    handle.remove()
+    assert result.anomaly_map.shape == (1, 300, 200)
+    assert sizes == [(256, 256)] * 6  # windows of 128 pixels, enlarged twice
+
+
+def test_a_large_defect_is_seen_on_the_whole_image_in_the_papers_form():
+    model = paper_model()
     large = marked(200, 220, (40, 40, 120, 150))
     assert covers_much(large[1])
     assert not covers_much(DARK[1])
@@ -171,7 +188,21 @@ def test_a_large_defect_is_seen_on_the_whole_image(model):
     result = model(query(model, 300, 200), model.encode(support(large)))
     handle.remove()
     assert result.anomaly_map.shape == (1, 300, 200)
-    assert len(sizes) == (3 if isinstance(model.head, RelationHead) else 2)  # the views of the support, the query
+    assert sizes == [(96, 96)] * 2  # the support, the query
+
+
+def test_thin_defects_keep_their_share_when_the_paper_resizes_the_whole_image():
+    """Lines one pixel wide every 32 pixels, 3 % of the image, of which no sampled pixel remains."""
+    model = paper_model()
+    mask = torch.zeros(1024, 1024)
+    mask[16::32] = 1
+    crops = SupportCrops(
+        support((surface(1024, 1024), mask)), model.head.windows, model.normalise, per_image=4, whole=True
+    )
+    assert float(crops.masks[0].mean()) == pytest.approx(float(mask.mean()), rel=1e-5)
+    encoding = model.encode(support((surface(1024, 1024), mask), labels=["lines"]))
+    assert encoding.whole
+    assert len(encoding.encodings[0]["support_cells"]) > 0
 
 
 # -- support windows -----------------------------------------------------------------------------------------------
@@ -180,7 +211,7 @@ def test_a_large_defect_is_seen_on_the_whole_image(model):
 def test_support_windows_cover_every_defect_with_as_few_as_possible():
     mask = torch.zeros(300, 400)
     mask[10, 10] = mask[12, 30] = mask[290, 390] = 1
-    corners = defect_windows(mask, 64, 4)
+    corners = place_windows(mask, 64, 4)
     assert len(corners) == 2
     covered = torch.zeros_like(mask)
     for y, x in corners:
@@ -188,15 +219,15 @@ def test_support_windows_cover_every_defect_with_as_few_as_possible():
         assert 0 <= x <= 400 - 64
         covered[y : y + 64, x : x + 64] = 1
     assert bool((covered[mask > 0] == 1).all())
-    assert len(defect_windows(mask, 64, 1)) == 1
-    assert defect_windows(torch.zeros(64, 64), 64, 4) == [(0, 0)]
-    assert defect_windows(torch.zeros(128, 64), 64, 3) == [(0, 0), (32, 0), (64, 0)]
+    assert len(place_windows(mask, 64, 1)) == 1
+    assert place_windows(torch.zeros(64, 64), 64, 4) == [(0, 0)]
+    assert place_windows(torch.zeros(128, 64), 64, 3) == [(0, 0), (32, 0), (64, 0)]
 
 
 def test_no_support_image_is_encoded_twice(model):
     passes = []
     handle = model.backbone.register_forward_hook(lambda *_: passes.append(1))
-    cache = CropCache(2**28)
+    cache = crop_cache(2**28)
     images = SupportSet([DARK[0]], [DARK[1]], paths=["a.png"])
     first = model.encode(images, cache).encodings[0]
     count = len(passes)
@@ -207,7 +238,7 @@ def test_no_support_image_is_encoded_twice(model):
 
 
 def test_an_image_with_defects_of_two_classes_keeps_them_apart_in_the_cache(model):
-    cache, other_mask = CropCache(2**28), torch.zeros_like(DARK[1])
+    cache, other_mask = crop_cache(2**28), torch.zeros_like(DARK[1])
     other_mask[100:106, 20:30] = 1
     sets = [SupportSet([DARK[0]], [mask], paths=["a.png"]) for mask in (DARK[1], other_mask)]
     for images in sets:
@@ -244,7 +275,7 @@ def test_an_encoding_survives_a_checkpoint_whatever_was_there_before(name, tmp_p
     other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     assert other.support.names == ["bright", "dark.v2"]
     assert torch.equal(other.support.preview, model.support.preview)
-    assert torch.equal(other.class_maps(query(other)), model.class_maps(query(model)))
+    assert torch.equal(other.predict(query(other)).maps, model.predict(query(model)).maps)
 
 
 def test_an_encoding_of_normality_survives_too(model):
@@ -252,7 +283,7 @@ def test_an_encoding_of_normality_survives_too(model):
     other = SupportEncoding({"defect": {"x": torch.zeros(3)}}, whole=True)
     other.load_state_dict(model.support.state_dict())
     assert (other.normal, other.whole, other.names) == (True, False, ["defect"])
-    assert torch.equal(model.class_maps(query(model), other), model.class_maps(query(model)))
+    assert torch.equal(model.predict(query(model), other).maps, model.predict(query(model)).maps)
 
 
 def test_an_empty_encoding_replaces_another():
@@ -283,7 +314,7 @@ def test_extreme_supports_give_finite_maps(head, name):
     encoding = model.encode(support((image.expand(3, -1, -1), mask)))
     assert all(torch.isfinite(value.float()).all() for value in encoding.buffers())
     for size in ((1, 1), (9, 70), (130, 64)):
-        maps = model.class_maps(query(model, 150, 170)[..., : size[0], : size[1]], encoding)
+        maps = model.predict(query(model, 150, 170)[..., : size[0], : size[1]], encoding).maps
         assert maps.shape == (1, 1, *size)
         assert torch.isfinite(maps).all()
 
@@ -311,12 +342,13 @@ def test_a_query_that_is_not_numbers_is_named(value):
 
 def test_a_defect_gives_a_gradient_to_every_part_of_the_default_head():
     torch.manual_seed(0)
-    model = SofsModel(backbone(), build_head("relation", backbone()), 64).train()
+    model = SofsModel(backbone(), build_head("relation", backbone(), 64)).train()
     images, masks = (
         torch.stack(x) for x in zip(*[marked(64, 64, (20, 20, 28, 28), seed=s) for s in range(4)], strict=True)
     )
     masks[1] = 0  # a normal query beside a defective one
-    loss = model.episode_loss(model.normalise(images[:2]), masks[:2], images[2:, None], masks[2:, None])
+    images = model.normalise(images)
+    loss = model.head.loss(model.backbone, own_crops(images[:2], masks[:2], images[2:, None], masks[2:, None]))
     loss.backward()
     gradients = {name: p.grad for name, p in model.head.named_parameters()}
     assert torch.isfinite(loss)
@@ -328,9 +360,9 @@ def test_a_defect_gives_a_gradient_to_every_part_of_the_default_head():
 def test_the_paper_head_on_a_transformer_runs_through_the_model():
     torch.manual_seed(0)
     features = Backbone("vit_tiny_patch16_224", [2, 5], pretrained=False)
-    model = SofsModel(features, build_head("paper", features, dim=8, merged_dim=8), 64).eval()
+    model = SofsModel(features, build_head("paper", features, 64, dim=8, merged_dim=8)).eval()
     model.head_trained.fill_(value=True)
-    maps = model.class_maps(query(model, 70, 100), model.encode(support(DARK)))
+    maps = model.predict(query(model, 70, 100), model.encode(support(DARK))).maps
     assert maps.shape == (1, 1, 70, 100)
     assert torch.isfinite(maps).all()
 
@@ -368,7 +400,8 @@ def test_a_head_without_networks_is_refused():
 
 def test_the_encoding_holds_the_log_odds_of_the_defect():
     model = default_model()
-    crops, masks, labels = model.support_crops(support(DARK), whole=False)
-    odds = model.head.encode_crops(crops, masks, labels)["defect"]["odds"]
+    crops = crops_of(model, DARK)
+    features = crops.features(partial(model.head.features, model.backbone))
+    odds = model.head.statistics(features, crops.masks, crops.labels)["defect"]["odds"]
     share = float(DARK[1].sum()) / 128**2  # of the one window that holds it
     assert float(odds) == pytest.approx(math.log(share / (1 - share)), abs=1e-3)

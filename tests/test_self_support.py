@@ -1,14 +1,16 @@
 """Self-support: the query's own defect and background decide what else belongs to the defect."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomalib_sofs.model.relation.self_support import MIDDLE, SLOPE, _background, _discriminant, refined
+from anomalib_sofs.model.relation.self_support import MIDDLE, SLOPE, _background, _discriminant, self_supported
 
-from .helpers_model import default_model, marked, paper_model, support
+from .helpers_model import default_model, marked, support
 
 DARK = marked(128, 128, (50, 60, 57, 66), seed=1)
 
@@ -27,7 +29,7 @@ def scene(seed: int = 0, channels: int = 12) -> tuple[torch.Tensor, torch.Tensor
 
 def test_the_rest_of_a_defect_is_found_by_its_part():
     grid, defect, logits = scene()
-    second, _ = refined(logits, grid)
+    second, _ = self_supported(logits, grid)
     truth = defect.repeat_interleave(2, 0).repeat_interleave(2, 1)
     found = second[0, 0] > 0
     assert int((logits[0, 0] > 0).sum()) == 12 * 8  # half of the bar
@@ -37,7 +39,7 @@ def test_the_rest_of_a_defect_is_found_by_its_part():
 
 def test_the_second_opinion_is_fishers_discriminant_of_the_query():
     grid, _, logits = scene()
-    second, distance = refined(logits, grid)
+    second, distance = self_supported(logits, grid)
     # the same in the textbook's words: weighted moments, a covariance shrunk by 1, an exact solution
     found = 1 / (1 + np.exp(-2 * logits[0, 0].double().numpy()))
     share = found.reshape(16, 2, 16, 2).mean((1, 3))
@@ -77,7 +79,7 @@ def test_conjugate_gradients_come_close_to_the_solution(seed, channels):
 def test_no_pixel_becomes_surer_than_the_surest_one_was(seed):
     random = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(2, 3, 16, 12, generator=random) - 2
-    second, distance = refined(logits, torch.randn(2, 5, 8, 6, generator=random))
+    second, distance = self_supported(logits, torch.randn(2, 5, 8, 6, generator=random))
     assert second.shape == logits.shape
     assert distance.shape == (2, 3)
     assert bool((second.amax((2, 3)) <= logits.amax((2, 3))).all())
@@ -86,14 +88,14 @@ def test_no_pixel_becomes_surer_than_the_surest_one_was(seed):
 def test_units_and_offsets_of_the_features_are_of_no_account():
     grid, _, logits = scene()
     scale, offset = torch.linspace(0.5, 20, 12)[:, None, None], torch.linspace(-5, 5, 12)[:, None, None]
-    for one, other in zip(refined(logits, grid), refined(logits, grid * scale + offset), strict=True):
+    for one, other in zip(self_supported(logits, grid), self_supported(logits, grid * scale + offset), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_a_class_that_is_not_there_changes_nothing_for_the_others():
     grid, _, logits = scene()
-    both, distance = refined(torch.cat([logits, torch.full_like(logits, -20.0)], 1), grid)
-    alone, alone_distance = refined(logits, grid)
+    both, distance = self_supported(torch.cat([logits, torch.full_like(logits, -20.0)], 1), grid)
+    alone, alone_distance = self_supported(logits, grid)
     torch.testing.assert_close(both[:, :1], alone)
     torch.testing.assert_close(distance[:, :1], alone_distance)
     assert float(both[:, 1].max()) <= -20
@@ -103,7 +105,7 @@ def test_what_stands_out_more_is_further_away():
     grid, defect, logits = scene()
     weak = grid.clone()
     weak[0, :, defect] -= 5.0
-    assert float(refined(logits, grid)[1]) > float(refined(logits, weak)[1]) + 1
+    assert float(self_supported(logits, grid)[1]) > float(self_supported(logits, weak)[1]) + 1
 
 
 @torch.no_grad()
@@ -111,20 +113,12 @@ def test_evidence_compares_the_distance_with_that_of_the_marked_defect():
     model = default_model()
     encoding = model.encode(support(DARK)).encodings[0]
     image = model.normalise(DARK[0])[None]
-    features = model.head.extract(model.backbone, image, normal=False)
-    first = model.head.decide(*model.head.compare(features, [encoding]))[:, :1]
-    second, distance = refined(first, features[0])
-    result = model.head.refined(features, first, [encoding])
-    torch.testing.assert_close(result[:, :1], second)
-    torch.testing.assert_close(
-        result[:, 1:] - first, (distance - encoding["distance"])[..., None, None].expand_as(first)
-    )
+    features = model.head.features(model.backbone, image)
+    first = model.head.first_logits(features, [encoding])
+    second, distance = self_supported(first, features[0])
+    result = model.head._window_logits(model.backbone, [encoding], image)
+    enlarged = partial(torch.nn.functional.interpolate, size=image.shape[-2:], mode="bilinear")
+    torch.testing.assert_close(result[:, :1], enlarged(second), atol=1e-4, rtol=0)
+    evidence = first + (distance - encoding["distance"])[..., None, None]
+    torch.testing.assert_close(result[:, 1:], enlarged(evidence), atol=1e-4, rtol=0)
     assert abs(float(distance - encoding["distance"])) < 0.5  # it is the marked image itself
-    del encoding["distance"]
-    torch.testing.assert_close(model.head.refined(features, first, [encoding])[:, 1:], first)
-
-
-def test_the_published_form_looks_once():
-    model = paper_model()
-    logits = torch.randn(1, 2, 4, 4)
-    assert model.head.refined([], logits, []) is logits

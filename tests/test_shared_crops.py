@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from anomalib_sofs import MVTecADEpisodes
+from anomalib_sofs.model.episodes import own_crops, shared_crops
 
 from . import trees
 from .helpers_model import default_model, paper_model
@@ -78,9 +79,11 @@ def test_loss_and_gradient_are_those_of_separate_episodes_at_one_encoding_per_cr
         normalised = model.normalise(images)
         if shared:
             supports = torch.tensor([[False, True], [True, False]]).repeat(2, 1)
-            loss = model.shared_episode_loss(normalised, masks, supports)
+            loss = model.head.loss(model.backbone, shared_crops(normalised, masks, supports))
         else:
-            loss = model.episode_loss(normalised, masks, images[other, None], masks[other, None])
+            loss = model.head.loss(
+                model.backbone, own_crops(normalised, masks, normalised[other, None], masks[other, None])
+            )
         loss.backward()
         losses.append(loss.detach())
         gradients.append(torch.cat([p.grad.flatten() for p in model.head.parameters() if p.grad is not None]))

@@ -13,7 +13,7 @@ DARK = marked(120, 140, (50, 60, 57, 66), seed=1)
 
 def strict_model(threshold: float) -> SofsModel:
     model = default_model()
-    strict = SofsModel(backbone(), model.head, model.window_size, threshold=threshold).eval()
+    strict = SofsModel(backbone(), model.head, threshold=threshold).eval()
     strict.support = model.encode(support(DARK))
     return strict
 

@@ -1,25 +1,22 @@
-"""Views of the support: what is marked across is found up and down."""
+"""The default head sees its support turned: what is marked across is found up and down."""
 
 import torch
 
-from anomalib_sofs.model.views import views
-
-from .helpers_model import default_model, marked, paper_model, support
+from .helpers_model import crops_of, default_model, marked, paper_model, support
 
 ACROSS = marked(128, 128, (60, 30, 63, 100), seed=1)
 
 
 def test_a_crop_is_seen_as_it_is_and_turned_by_a_quarter():
-    crop = torch.arange(6).reshape(1, 2, 3)
-    first, turned = views(crop)
-    assert torch.equal(first, crop)
-    assert turned.tolist() == [[[2, 5], [1, 4], [0, 3]]]
+    first, turned = crops_of(default_model(), ACROSS).masks
+    assert torch.equal(first, ACROSS[1])
+    assert torch.equal(turned, torch.rot90(ACROSS[1]))
 
 
 def test_a_line_that_was_marked_across_is_found_up_and_down():
     model = default_model()
     image, mask = marked(128, 128, (20, 80, 100, 83), seed=2)
-    found = model.class_maps(model.normalise(image)[None], model.encode(support(ACROSS)))[0, 0] > 0.5
+    found = model(model.normalise(image)[None], model.encode(support(ACROSS))).anomaly_map[0] > 0.5
     hit = float((found & (mask > 0)).sum())
     assert hit / float(mask.sum()) > 0.8
     assert hit / float(found.sum()) > 0.4  # a line of 3 pixels

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomalib_sofs.windows import Axis, apply_in_windows, continue_to, reflect
+from anomalib_sofs.windows import Axis, Windows, apply_in_windows, continue_to, reflect
 
 from .helpers_model import default_model, marked, support
 
@@ -22,7 +22,7 @@ fixed = st.booleans()
 def in_windows(image, segment, crop, *, multiple=MULTIPLE, fixed=False, traced=False):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: traced)
-        return apply_in_windows(image, segment, crop, multiple, fixed=fixed)
+        return apply_in_windows(image, segment, Windows(crop, multiple, fixed=fixed))
 
 
 def position_dependent(windows):
@@ -69,7 +69,7 @@ def test_the_traced_branch_equals_the_eager_one(height, width, crop, fixed):
 @quick
 @given(st.integers(1, 300), st.sampled_from([8, 16, 64]))
 def test_windows_reach_from_the_first_to_the_last_pixel_and_overlap_by_a_quarter(length, crop):
-    axis = Axis(length, crop, MULTIPLE, fixed=False, device=torch.device("cpu"))
+    axis = Axis(length, Windows(crop, MULTIPLE), torch.device("cpu"))
     starts = axis.pixels[:, 0].tolist()
     assert starts[0] == 0
     assert starts[-1] + axis.size >= length
@@ -107,7 +107,7 @@ def test_a_large_query_is_cut_into_single_windows():
         return windows[:, :1]
 
     image = torch.rand(1, 3, 4096, 4096)
-    result = apply_in_windows(image, cheap, 1024, 32)
+    result = apply_in_windows(image, cheap, Windows(1024, 32))
     assert result.shape == (1, 1, 4096, 4096)
     assert set(seen) == {(1, 3, 1024, 1024)}
     assert len(seen) == 25

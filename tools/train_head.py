@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -24,7 +24,6 @@ from anomalib_sofs.model.relation.head import MEMBERS, RelationHead
 from anomalib_sofs.model.relation.maps import RELATIONS
 from anomalib_sofs.model.relation.network import RelationNet, relation_loss
 from anomalib_sofs.model.torch_model import SofsModel
-from anomalib_sofs.model.views import views
 
 HELD_OUT = ("ground_steel", "woven_fabric", "ceramic", "plastic", "board", "tablets")
 """Surfaces that are never trained on."""
@@ -151,16 +150,16 @@ def _photographed(image: np.ndarray, rng: random.Random) -> np.ndarray:
 def _encode(model: SofsModel, image: np.ndarray, mask: np.ndarray, *, every_view: bool) -> Part:
     pixels = model.normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
     pair = torch.cat([pixels, torch.from_numpy(mask)[None, None].float()], 1)
-    seen = [model.pad(view, normal=False) for view in (views(pair) if every_view else [pair])]
-    return Part(
-        [model.head.extract(model.backbone, view[:, :3], normal=False) for view in seen], [view[0, 3] for view in seen]
-    )
+    head = cast("RelationHead", model.head)
+    turns = head.turns if every_view else head.turns[:1]
+    seen = [head.windows.fill(torch.rot90(pair, k, (-2, -1))) for k in turns]
+    return Part([head.features(model.backbone, view[:, :3]) for view in seen], [view[0, 3] for view in seen])
 
 
 def _episode(head: RelationHead, query: Part, supports: list[Part]) -> Item:
     crops, masks = ([one for support in supports for one in support[field]] for field in (0, 1))
-    encoded = head.encode_crops(crops, masks, ["defect"] * len(masks))
-    maps, fine = head.compare(query.crops[0], [encoded["defect"]])
+    encoded = head.statistics(crops, masks, ["defect"] * len(masks))
+    maps, fine = head.relate(query.crops[0], [encoded["defect"]])
     return Item(maps[0].half(), fine[0].half(), F.avg_pool2d(query.masks[0][None, None], 2)[0, 0].half())
 
 
@@ -188,11 +187,11 @@ def _episodes(model: SofsModel, rng: random.Random, surfaces: tuple[str, ...]) -
         others = marked[:i] + marked[i + 1 :]
         for _ in range(1 + (rng.random() < 0.5)):
             shots = 1 if rng.random() < 0.7 else rng.randint(1, len(others))
-            item = _episode(model.head, query, rng.sample(others, shots))
+            item = _episode(cast("RelationHead", model.head), query, rng.sample(others, shots))
             if _telling(item) >= TELLING:
                 yield item
     for query in _parts(model, group, GOOD, good=True):
-        yield _episode(model.head, query, rng.sample(marked, 1))
+        yield _episode(cast("RelationHead", model.head), query, rng.sample(marked, 1))
 
 
 def _telling(item: Item) -> float:

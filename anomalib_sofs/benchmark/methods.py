@@ -5,23 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from anomalib_sofs.model import Sofs, SofsModel, SupportSet
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
-from anomalib_sofs.model.cache import ByteCache
+from anomalib_sofs.model.caching import kept
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
 from anomalib_sofs.model.relation.head import RelationHead
-from anomalib_sofs.model.torch_model import CropCache
+from anomalib_sofs.model.support_crops import Features, crop_cache
 
 from .arguments import BenchmarkError
 from .baselines import DiscriminantHead, PriorHead
 
 logger = logging.getLogger(__name__)
 
-FULL = "SOFS"
-ABLATED = "SOFS, ablated"
-PRIOR = "target semantic prior"
+FULL = "sofs"
+ABLATED = "discriminant"
+PRIOR = "prior"
 CACHE_BYTES = 2**29
 
 
@@ -34,13 +35,17 @@ class Encoder:
     """
 
     model: SofsModel
-    encodings: ByteCache[SupportEncoding] = field(default_factory=lambda: ByteCache(CACHE_BYTES, encoding_bytes))
-    crops: CropCache = field(default_factory=lambda: CropCache(CACHE_BYTES))
+    encodings: LRUCache[object, SupportEncoding] = field(
+        default_factory=lambda: LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
+    )
+    crops: LRUCache[tuple[object, ...], list[Features]] = field(default_factory=lambda: crop_cache(CACHE_BYTES))
 
     def __call__(self, images: list[str], masks: list[str]) -> SupportEncoding:
         """Encode support files; masks are ``""`` for normal images."""
-        return self.encodings.get(
-            tuple(images), lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self.crops)
+        return kept(
+            self.encodings,
+            (tuple(images), tuple(masks)),
+            lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self.crops),
         )
 
 
@@ -61,7 +66,7 @@ class Method:
     def probability(self, image: Tensor, support: SupportEncoding) -> Tensor:
         """Segment an image ``([1,] 3, H, W)`` in [0, 1]: probabilities ``(H, W)``."""
         image = self.model.normalise(image).reshape(1, *image.shape[-3:])
-        return self.model.class_maps(image, support)[0].amax(dim=0)
+        return self.model.predict(image, support).maps[0].amax(dim=0)
 
 
 def _full_model(weights: str) -> SofsModel:
@@ -89,7 +94,7 @@ def _full_model(weights: str) -> SofsModel:
 
 
 def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:  # noqa: ANN401 - another head
-    model = SofsModel(backbone, head, like.window_size, like.crops_per_shot).eval()
+    model = SofsModel(backbone, head, like.detector, like.crops_per_shot).eval()
     model.get_buffer("head_trained").fill_(value=True)  # there is nothing to train
     return model
 

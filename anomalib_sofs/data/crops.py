@@ -8,6 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
+from anomalib_sofs.model.resizing import fitted_size, resize_image, resize_mask
 from anomalib_sofs.model.support_windows import covers_much
 from anomalib_sofs.windows import continue_to, reflect
 
@@ -25,11 +26,8 @@ def resize_whole(image: Tensor, mask: Tensor, crop: int) -> tuple[Tensor, Tensor
     Returns:
         Image ``(3, crop, crop)`` and mask ``(crop, crop)``; a defect pixel never vanishes altogether.
     """
-    height, width = mask.shape
-    longest = max(height, width)
-    rows, columns = (max(round(side * crop / longest), 1) for side in (height, width))
-    image = TF.resize(image, [rows, columns], antialias=True)
-    share = torch.nn.functional.adaptive_avg_pool2d(mask[None, None].float(), (rows, columns))[0, 0]
+    size = fitted_size(mask.shape[-2], mask.shape[-1], crop)
+    image, share = resize_image(image, size), resize_mask(mask[None], size)[0]
     # half of a pixel, or the most defective one: a one-pixel defect survives any shrinking
     mask = ((share >= HALF_A_PIXEL) | ((share > 0) & (share == share.max()))).to(mask.dtype)
     return continue_to(image, crop, crop), continue_to(mask, crop, crop)

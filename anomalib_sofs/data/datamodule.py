@@ -83,21 +83,13 @@ class EpisodeDataModule(AnomalibDataModule):
         episodes_per_batch = checked("episodes_per_batch", episodes_per_batch, PositiveInt)
         if episodes_per_batch is None:
             episodes_per_batch = train_batch_size if train_batch_size >= smallest_group(shot) else 1
-        if train_batch_size % episodes_per_batch:
-            msg = (
-                f"train_batch_size={train_batch_size} is no multiple of episodes_per_batch={episodes_per_batch}: a "
-                "step takes whole groups of episodes. Change one of them."
-            )
-            raise ValueError(msg)
-        self.root = Path(root)
         fold = checked("fold", fold, NonNegativeInt)
-        if fold is not None:
-            if base_categories is not None or novel_categories is not None:
-                msg = (
-                    f"fold={fold} chooses the categories. Leave out base_categories and novel_categories, or the fold."
-                )
-                raise ValueError(msg)
-            novel_categories = novel_in(fold, self.FOLDS)
+        with user_errors.as_message():
+            check_groups(train_batch_size, episodes_per_batch)
+            if fold is not None:
+                novel_categories = self.categories_of(fold, given=[base_categories, novel_categories])
+            check_disjoint(base_categories or [], novel_categories or [])
+        self.root = Path(root)
         self.fold = fold
         self.base_categories = base_categories
         self.novel_categories = novel_categories
@@ -110,8 +102,22 @@ class EpisodeDataModule(AnomalibDataModule):
         self.normal_shot = checked("normal_shot", normal_shot, NonNegativeInt)
         self.test_limit = checked("test_limit", test_limit, PositiveInt)
         self.val_limit = checked("val_limit", val_limit, PositiveInt)
-        check_disjoint(base_categories or [], novel_categories or [])
         self.category = "_".join(novel_categories or [])
+
+    def categories_of(self, fold: int, given: Sequence[list[str] | None]) -> list[str]:
+        """Return the novel categories of a fold.
+
+        Args:
+            fold: Its number.
+            given: Lists of categories that were named beside it, ``None`` where none was.
+
+        Raises:
+            ValueError: If there is no such fold, or categories were named, too.
+        """
+        if any(categories is not None for categories in given):
+            msg = f"fold={fold} chooses the categories. Leave out base_categories and novel_categories, or the fold."
+            raise ValueError(msg)
+        return novel_in(fold, self.FOLDS)
 
     @abstractmethod
     def list_categories(self) -> list[str]:
@@ -232,3 +238,17 @@ class EpisodeDataModule(AnomalibDataModule):
             collate_fn=self.train_data.collate_fn,
             persistent_workers=self.num_workers > 0,
         )
+
+
+def check_groups(train_batch_size: int, episodes_per_batch: int) -> None:
+    """Check that a training step takes whole groups of episodes.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if train_batch_size % episodes_per_batch:
+        msg = (
+            f"train_batch_size={train_batch_size} is no multiple of episodes_per_batch={episodes_per_batch}: a step "
+            "takes whole groups of episodes. Change one of them."
+        )
+        raise ValueError(msg)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from anomalib_sofs import user_errors
 from anomalib_sofs.arguments import PositiveInt, checked
 
 from .folds import Folds
@@ -59,10 +60,8 @@ class SurfaceEpisodes(MVTecADEpisodes):
         novel = list(novel_categories if novel_categories is not None else NOVEL)
         base = list(base_categories if base_categories is not None else [s for s in SURFACES if s not in novel])
         super().__init__(root, base_categories=base, novel_categories=novel, **kwargs)
-        unknown = [surface for surface in [*base, *novel] if surface not in SURFACES]
-        if unknown:
-            msg = f"No surface {', '.join(map(repr, unknown))}. There are: {', '.join(SURFACES)}."
-            raise ValueError(msg)
+        with user_errors.as_message():
+            check_surfaces([*base, *novel])
         self.styles = checked("styles", styles, PositiveInt)
         self.images_per_class = checked("images_per_class", images_per_class, PositiveInt)
         self.image_size = checked("image_size", image_size, PositiveInt)
@@ -95,6 +94,18 @@ class SurfaceEpisodes(MVTecADEpisodes):
         """Render if needed, then read and check as for any other dataset."""
         self.prepare_data()
         super().setup(stage)
+
+
+def check_surfaces(names: Sequence[str]) -> None:
+    """Check that surfaces exist.
+
+    Raises:
+        ValueError: If one does not, with those that do.
+    """
+    unknown = [name for name in names if name not in SURFACES]
+    if unknown:
+        msg = f"No surface {', '.join(map(repr, unknown))}. There are: {', '.join(SURFACES)}."
+        raise ValueError(msg)
 
 
 def render_product(root: Path, product: str, images_per_class: int, size: int) -> None:

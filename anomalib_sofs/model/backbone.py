@@ -209,26 +209,15 @@ class Backbone(nn.Module):
             layers: Which of the chosen layers; an EfficientNet stops after the last one that is wanted.
 
         Returns:
-            One ``(B, D_l, H / stride_l, W / stride_l)`` per layer.
+            One ``(B, D_l, H / stride_l, W / stride_l)`` per layer, float32.
         """
         if not torch.compiler.is_compiling():
             image = image.contiguous(memory_format=torch.channels_last)
         if isinstance(self.net, EfficientNetFeatures):
             info: Any = self.net.feature_info
             stages = [info.info[index]["stage"] for index in self.layers[layers]]
-            return [layer.contiguous() for layer in stage_maps(self.net, image, stages)]
-        return [layer.contiguous() for layer in self.net(image)[layers]]
-
-
-def to_finest_grid(features: list[Tensor]) -> list[Tensor]:
-    """Resample all layers to the finest layer's grid (bilinear); nothing happens where they agree."""
-    grid = max((layer.shape[-2:] for layer in features), key=lambda shape: shape[-1])
-    return [
-        layer if layer.shape[-1] == grid[-1] else F.interpolate(layer, size=grid, mode="bilinear", align_corners=False)
-        for layer in features
-    ]
-
-
-def unit_scale(features: list[Tensor]) -> list[Tensor]:
-    """Divide each layer by its mean magnitude per image, so that logits do not follow the backbone's feature scale."""
-    return [layer / (layer.norm(dim=1).mean(dim=(1, 2))[:, None, None, None] + 1e-6) for layer in features]
+            maps = stage_maps(self.net, image, stages)
+        else:
+            maps = self.net(image)[layers]
+        # float32 from here on, whatever autocast or the weights say: second moments of features overflow in float16
+        return [layer.float().contiguous() for layer in maps]

@@ -1,10 +1,16 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
+from collections.abc import Callable
 from typing import Any, TypedDict
 
+import torch
 from torch import Tensor, nn
 
 Encoding = dict[str, Tensor]
+
+
+VERSION = 2
+"""Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
 
 
 class SupportRecord(TypedDict):
@@ -21,6 +27,8 @@ class SupportRecord(TypedDict):
 class SupportEncoding(nn.Module):
     """Encoded support classes, as buffers: they follow the model to devices, checkpoints and exports.
 
+    They stay float32 whatever the model's own precision is: closed forms are computed with them.
+
     Args:
         classes: One encoding per defect class, by name. Empty until a support set was encoded.
         normal: Whether every support mask is empty (few-shot anomaly detection).
@@ -30,6 +38,7 @@ class SupportEncoding(nn.Module):
     """
 
     preview: Tensor | None
+    anchor: Tensor
 
     def __init__(
         self,
@@ -43,6 +52,8 @@ class SupportEncoding(nn.Module):
         super().__init__()
         self.record: SupportRecord = record or {"images": [], "labels": [], "normal": normal}
         self.register_buffer("preview", preview)
+        # an empty encoding has no other tensor that tells which device the model is on
+        self.register_buffer("anchor", torch.empty(0), persistent=False)
         self.normal = normal
         self.whole = whole
         self.names: list[str] = []
@@ -66,26 +77,60 @@ class SupportEncoding(nn.Module):
         """The tensors of each class, in the order of :attr:`names`."""
         return [dict(self.get_submodule(str(i)).named_buffers()) for i in range(len(self))]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SupportEncoding":  # noqa: FBT001, FBT002
+        """Move to a device, as torch does for ``to``, ``cuda`` and the like; never to another precision."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            # decided on an empty tensor: casting the values down and up again would lose digits
+            return tensor.to(fn(tensor.new_empty(0)).device)
+
+        return super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return the plain data that belongs to the tensors."""
-        return {"names": self.names, "normal": self.normal, "whole": self.whole, "record": dict(self.record)}
+        return {
+            "version": VERSION,
+            "names": self.names,
+            "normal": self.normal,
+            "whole": self.whole,
+            "record": dict(self.record),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`get_extra_state` returned."""
+        """Restore what :meth:`get_extra_state` returned.
+
+        Raises:
+            ValueError: If it is of another version.
+        """
+        if state.get("version") != VERSION:
+            msg = (
+                f"The checkpoint's support encoding is of version {state.get('version', 1)}, this package reads "
+                f"version {VERSION}. Encode the support again: pass support=FOLDER without the checkpoint, or train "
+                "anew."
+            )
+            raise ValueError(msg)
         self.names = list(state["names"])
         self.normal = state["normal"]
         self.whole = state["whole"]
         self.record = state["record"]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take over classes and tensors of any number and shape from a checkpoint."""
+        """Take over classes and tensors of any number and shape from a checkpoint, on the device that this one is on.
+
+        A state dict that knows nothing of a support (weights of a head only) leaves the stored one as it is.
+        """
         names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
-        self.register_buffer("preview", state_dict.get(f"{prefix}preview"))
+        if f"{prefix}_extra_state" not in names:
+            return
+        device = self.anchor.device
+        thumbnail = state_dict.get(f"{prefix}preview")
+        self.register_buffer("preview", None if thumbnail is None else thumbnail.to(device, copy=True))
         self._modules.clear()
         for index, name in (name.split(".") for name in names if "." in name):
             if index not in self._modules:
                 self.add_module(index, nn.Module())
-            self.get_submodule(index).register_buffer(name, state_dict[f"{prefix}{index}.{name}"].clone())
+            values = state_dict[f"{prefix}{index}.{name}"].to(device, copy=True)
+            self.get_submodule(index).register_buffer(name, values)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -1,19 +1,49 @@
-"""The heads by name."""
+"""What a segmentation head offers to the model, and the heads by name."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from anomalib_sofs.model.paper.head import PaperHead
-from anomalib_sofs.model.relation.head import RelationHead
+from torch import Tensor
 
 from .backbone import Backbone, default_layers, is_transformer
+from .normality.detector import AnomalyDetector
+from .normality.gaussians import GaussianDetector
+from .paper.head import PaperHead
+from .paper.normality import AbnormalPriorDetector
+from .relation.head import STRIDES, RelationHead
+
+if TYPE_CHECKING:
+    from anomalib_sofs.windows import Windows
+
+    from .encoding import Encoding, SupportEncoding
+    from .episodes import Episodes
+    from .support_crops import SupportCrops
 
 HeadName = Literal["relation", "paper"]
-Head = PaperHead | RelationHead
-"""What both offer to the model: ``extract`` reads features, ``encode_crops`` or ``encode_normal`` encodes the support,
-``calibrated`` adjusts that to what is found in the support itself, ``compare`` and ``decide`` find defects, ``refined``
-looks again at what was found, ``confirmed`` drops what too little speaks for, ``anomaly`` and ``score`` find whatever
-is off, ``loss`` trains."""
-RELATION_STRIDES = [2, 4, 8, 16, 32]
+
+
+class Segmenter(Protocol):
+    """Finds what a support set marks. What it does inside is its own affair."""
+
+    windows: "Windows"
+    """What windows it takes."""
+    turns: Sequence[int]
+    """Quarter turns in which it sees every support crop."""
+    resizes_large: bool
+    """Whether it sees defects that cover much of their image on the whole image, resized to a window."""
+
+    def encode(self, backbone: Backbone, crops: "SupportCrops") -> "dict[str, Encoding]":
+        """Compute everything that a query needs from the crops of a support set, for each class."""
+
+    def logits(self, backbone: Backbone, image: Tensor, support: "SupportEncoding") -> Tensor:
+        """Segment normalised images ``(B, 3, H, W)`` of any size: a logit per class ``(B, K, H, W)``."""
+
+
+class SegmentationHead(Segmenter, Protocol):
+    """A segmenter that can be trained."""
+
+    def loss(self, backbone: Backbone, episodes: "Episodes") -> Tensor:
+        """Compute the training loss of some episodes, a scalar."""
 
 
 def head_layers(head: HeadName, backbone: str) -> list[int]:
@@ -30,31 +60,50 @@ def head_layers(head: HeadName, backbone: str) -> list[int]:
     return [0, 1, 2, 3, 4]
 
 
-def default_crop(head: HeadName, backbone: Backbone) -> int:
+def default_window(head: HeadName, backbone: Backbone) -> int:
     """Choose the window: 37 x 37 cells for ViT-B/14 (the paper's 518 pixels), about 512 pixels otherwise."""
     return backbone.stride * 37 if head == "paper" and is_transformer(backbone.name) else 512
 
 
-def build_head(name: HeadName, backbone: Backbone, **options: Any) -> Head:
+def build_head(
+    name: HeadName, backbone: Backbone, window_size: int | None = None, **options: Any
+) -> PaperHead | RelationHead:
     """Build a head for a backbone.
 
     Args:
         name: ``"relation"``, the default, or ``"paper"``, the published form.
         backbone: The backbone whose features it reads.
+        window_size: Largest side in pixels of a window; ``None`` takes the head's choice.
         **options: Keyword arguments of the head.
 
     Raises:
-        ValueError: If there is no head of that name, or it cannot read this backbone.
+        ValueError: If there is no head of that name, it cannot read this backbone, or the window does not suit it.
     """
+    size = default_window(name, backbone) if window_size is None else window_size
     if name == "paper":
-        return PaperHead(backbone.channels, multiple=backbone.multiple, **options)
+        _check_window(size, backbone.multiple, backbone)
+        return PaperHead(backbone.channels, window_size=size, multiple=backbone.multiple, **options)
     if name == "relation":
-        if backbone.strides != RELATION_STRIDES:
+        if backbone.strides != STRIDES:
             msg = (
-                f"head='relation' reads strides {RELATION_STRIDES}, but layers {backbone.layers} of {backbone.name!r} "
+                f"head='relation' reads strides {STRIDES}, but layers {backbone.layers} of {backbone.name!r} "
                 f"have {backbone.strides}. Leave layers=None, choose another CNN, or use head='paper'."
             )
             raise ValueError(msg)
-        return RelationHead(backbone.channels, **options)
+        _check_window(size, RelationHead.multiple, backbone)
+        return RelationHead(backbone.channels, window_size=size, **options)
     msg = f"There is no head {name!r}: choose 'relation' or 'paper'."
     raise ValueError(msg)
+
+
+def build_detector(head: PaperHead | RelationHead) -> AnomalyDetector:
+    """Build the anomaly detector that belongs to a head: the paper's (step 10), or ours."""
+    if isinstance(head, PaperHead):
+        return AbnormalPriorDetector(head.windows, scale_features=head.scale_features, coreset=head.coreset)
+    return GaussianDetector(head.windows.size)
+
+
+def _check_window(size: int, multiple: int, backbone: Backbone) -> None:
+    if size < 1 or size % multiple:
+        msg = f"window_size {size} is not a multiple of {multiple} pixels, as {backbone.name} needs it."
+        raise ValueError(msg)

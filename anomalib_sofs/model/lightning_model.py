@@ -2,18 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from anomalib import LearningType
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
+from cachetools import LRUCache
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
 from anomalib_sofs import user_errors
-from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.arguments import (
     ExistingFile,
     ExistingFolder,
@@ -28,19 +28,21 @@ from anomalib_sofs.arguments import (
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import is_deep, read_image
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
-from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
-from .cache import ByteCache
+from .caching import kept
 from .encoding import SupportEncoding, encoding_bytes
+from .episodes import Episodes, own_crops, shared_crops
 from .equal_sizes import check_not_resized
 from .export import OPSET, quiet_export
-from .heads import HeadName, build_head, default_crop, head_layers
+from .heads import HeadName, SegmentationHead, build_head, head_layers
+from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
 from .run import check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
-from .torch_model import CropCache, SofsModel
+from .support_crops import crop_cache
+from .torch_model import SofsModel
 from .weights import load_into, packaged_weights, read_state
 
 logger = logging.getLogger(__name__)
@@ -138,23 +140,26 @@ class Sofs(AnomalibModule):
         self.support_seed = support_seed
         self.lr = lr
         self.epochs = epochs
-        features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
-        self.model = SofsModel(
-            features,
-            build_head(head, features, **(head_options or {})),
-            window_size or default_crop(head, features),
-            crops_per_shot,
-            threshold,
-        )
-        self._encodings: ByteCache[SupportEncoding] = ByteCache(CACHE_BYTES, encoding_bytes)
-        self._crops = CropCache(CACHE_BYTES)
-        if weights == "default":
-            weights = packaged_weights(head, backbone)
-        if weights is not None:
-            load_into(self.model.head, read_state(weights), weights)
-            if isinstance(self.model.head, RelationHead):
-                self.model.head.norms_frozen = True
-            self.model.head_trained.fill_(value=True)
+        self._encodings: LRUCache[object, SupportEncoding] = LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
+        self._crops = crop_cache(CACHE_BYTES)
+        with user_errors.as_message():
+            features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
+            self.model = SofsModel(
+                features,
+                build_head(head, features, window_size, **(head_options or {})),
+                crops_per_shot=crops_per_shot,
+                threshold=threshold,
+            )
+            if weights == "default":
+                weights = packaged_weights(head, backbone)
+            if weights is not None:
+                load_into(self._head, read_state(weights), weights)
+                self.model.head_trained.fill_(value=True)
+
+    @property
+    def _head(self) -> nn.Module:
+        """The segmentation head as a module."""
+        return cast("nn.Module", self.model.head)
 
     # -- support -------------------------------------------------------------------------------------------------
 
@@ -252,16 +257,14 @@ class Sofs(AnomalibModule):
         self.prepare_support()
 
     def on_validation_start(self) -> None:
-        """Make sure that there is a support set."""
+        """Make sure that there is a support set; encodings made by an earlier state of the head are forgotten."""
+        self._encodings.clear()
         self.prepare_support()
 
     def on_test_start(self) -> None:
-        """Make sure that there is a support set."""
-        self.prepare_support()
-
-    def on_train_epoch_start(self) -> None:
-        """Forget encodings made by an earlier state of the head."""
+        """Make sure that there is a support set; encodings made by an earlier state of the head are forgotten."""
         self._encodings.clear()
+        self.prepare_support()
 
     def on_test_end(self) -> None:
         """Free the memory of the support encodings."""
@@ -295,10 +298,16 @@ class Sofs(AnomalibModule):
 
     def training_loss(self, batch: AnyBatch) -> Tensor | None:
         """Compute the loss of a batch of training episodes; ``None`` where the data has none."""
+        episodes = self._episodes(batch)
+        return None if episodes is None else cast("SegmentationHead", self._head).loss(self.model.backbone, episodes)
+
+    def _episodes(self, batch: AnyBatch) -> Episodes | None:
+        """Read the episodes off a batch; images were normalised, support crops were not."""
         if getattr(batch, "supports", None) is not None:
-            return self.model.shared_episode_loss(batch.image, batch.gt_mask, batch.supports)
+            return shared_crops(batch.image, batch.gt_mask, batch.supports)
         if getattr(batch, "support_image", None) is not None:
-            return self.model.episode_loss(batch.image, batch.gt_mask, batch.support_image, batch.support_mask)
+            support = self.model.normalise(batch.support_image)
+            return own_crops(batch.image, batch.gt_mask, support, batch.support_mask)
         return None
 
     def validation_step(self, batch: AnyBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
@@ -323,22 +332,23 @@ class Sofs(AnomalibModule):
         paths = getattr(batch, "support_paths", None)
         if paths is None:
             encodings = [self.model.support] * len(batch.image)
-            maps = self.model.class_maps(batch.image)
+            found = self.model.predict(batch.image)
         else:
             supports = zip(paths, batch.support_mask_paths, strict=True)
             encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
-            maps = torch.cat([self.model.class_maps(i[None], e) for i, e in zip(batch.image, encodings, strict=True)])
+            parts = [self.model.predict(i[None], e) for i, e in zip(batch.image, encodings, strict=True)]
+            found = Prediction(*map(torch.cat, zip(*parts, strict=True)))
         # what pictures, results and metrics need travels on the batch: they never look into the model
-        normal = encodings[0].normal
-        batch.class_names = [DEFECT] if normal else encodings[0].names
-        batch.best_class = torch.ones_like(maps[:, 0], dtype=torch.long) if normal else maps.argmax(dim=1) + 1
+        batch.class_names = encodings[0].names
+        batch.best_class = found.maps.argmax(dim=1) + 1
         batch.support_records = [encoding.record for encoding in encodings]
         batch.support_previews = [encoding.preview for encoding in encodings]
-        return batch.update(**self.model.summarise(maps, normal=normal)._asdict())
+        return batch.update(anomaly_map=found.maps.amax(dim=1), pred_score=found.score)
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""
-        return self._encodings.get(
+        return kept(
+            self._encodings,
             (images, masks),  # one image may show defects of several classes
             lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device),
         )
@@ -349,8 +359,8 @@ class Sofs(AnomalibModule):
         """AdamW with polynomial decay; the transformer at ``lr``, the rest at twice that (Zhang et al. 2024)."""
         if not self._episodic:
             return None
-        slow = {id(p) for name, p in self.model.head.named_parameters() if name.startswith("stages.")}
-        parameters = list(self.model.head.parameters())
+        slow = {id(p) for name, p in self._head.named_parameters() if name.startswith("stages.")}
+        parameters = list(self._head.parameters())
         groups = [
             {"params": [p for p in parameters if id(p) in slow], "lr": self.lr},
             {"params": [p for p in parameters if id(p) not in slow], "lr": 2 * self.lr},

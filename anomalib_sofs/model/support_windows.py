@@ -1,4 +1,4 @@
-"""Windows around the defects of a support image: where to look closely when the image is larger than a crop."""
+"""Windows around the defects of a support image: where to look closely when the image is larger than a window."""
 
 import torch
 from torch import Tensor
@@ -11,23 +11,23 @@ def covers_much(mask: Tensor) -> bool:
     return float((mask > 0).float().mean()) > WHOLE_IMAGE_SHARE
 
 
-def defect_windows(mask: Tensor, crop: int, count: int) -> list[tuple[int, int]]:
+def place_windows(mask: Tensor, size: int, count: int) -> list[tuple[int, int]]:
     """Place up to ``count`` windows over the defect, deterministically.
 
     Each window is centred on the uncovered defect pixel nearest to the middle of all uncovered ones. It stops once
-    every defect pixel is covered: identical crops would add weight but no information. A mask without defect gets
+    every defect pixel is covered: identical windows would add weight but no information. A mask without defect gets
     windows spread along the image's diagonal.
 
     Args:
         mask: ``(H, W)``.
-        crop: Side of a window in pixels.
+        size: Side of a window in pixels.
         count: Most windows.
 
     Returns:
-        Top left corners ``(y, x)``, inside the image where it is larger than the crop, else 0.
+        Top left corners ``(y, x)``, inside the image where it is larger than a window, else 0.
     """
     height, width = mask.shape
-    limit = torch.tensor([max(height - crop, 0), max(width - crop, 0)])
+    limit = torch.tensor([max(height - size, 0), max(width - size, 0)])
     if not bool((mask > 0).any()):
         many = count if int(limit.max()) > 0 else 1
         steps = [i / max(many - 1, 1) for i in range(many)]
@@ -37,8 +37,8 @@ def defect_windows(mask: Tensor, crop: int, count: int) -> list[tuple[int, int]]
     while len(left) and len(corners) < count:
         centre = left.float().mean(dim=0)
         anchor = left[(left - centre).square().sum(dim=1).argmin()]
-        y, x = (int(v) for v in (anchor - crop // 2).clamp(min=0).minimum(limit))
+        y, x = (int(v) for v in (anchor - size // 2).clamp(min=0).minimum(limit))
         corners.append((y, x))
-        inside = (left[:, 0] >= y) & (left[:, 0] < y + crop) & (left[:, 1] >= x) & (left[:, 1] < x + crop)
+        inside = (left[:, 0] >= y) & (left[:, 0] < y + size) & (left[:, 1] >= x) & (left[:, 1] < x + size)
         left = left[~inside]
     return corners

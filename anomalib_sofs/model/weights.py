@@ -12,6 +12,9 @@ PACKAGED = Path(__file__).parent / "pretrained"
 PUBLISHED_PREFIX = "feature_recorrect."
 PUBLISHED_BACKBONE_PREFIXES = ("backbone.", "encoder.")
 
+NORMS_FROZEN = "norms_frozen"
+"""Buffer of a head that says whether its batch statistics are to be kept."""
+
 # names of the published checkpoint, longest first, and what we call the same thing
 PUBLISHED_NAMES = {
     "query_semantic_transformer.mix_transformer.sa_layers": "stages",
@@ -103,6 +106,9 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
         ValueError: If keys are unknown, missing, of another shape or of another version; all of them are listed.
     """
     expected = head.state_dict()
+    if NORMS_FROZEN in expected:
+        # whoever brings weights brings the statistics of their batches, too
+        state = {**state, NORMS_FROZEN: torch.tensor(data=True)}
     problems = [f"unknown: {key}" for key in state if key not in expected]
     problems += [f"missing: {key}" for key in expected if key not in state]
     problems += [

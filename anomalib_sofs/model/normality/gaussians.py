@@ -1,4 +1,4 @@
-"""Few-shot anomaly detection: how far a cell leaves the space of each normal support image.
+"""The default anomaly detector: how far a cell leaves the space of each normal support image.
 
 Per layer and support image one Gaussian with a strongly shrunk covariance: directions the normal image does not use
 count most, as in a subspace residual, but without a rank to choose. A cell is as odd as its best matching support image
@@ -12,6 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.model.backbone import Backbone
+from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.episodes import Features
+from anomalib_sofs.windows import Windows
+
+from .detector import AnomalyDetector
+
+LAYERS = slice(2, 5)
+"""Strides 8, 16 and 32, of the image itself."""
+MULTIPLE = 16
+"""Sides of a window in pixels: less continuation by reflection, which is never quite normal."""
 SHRINKAGE = 1.0
 """Share of the mean variance added to every direction."""
 
@@ -93,3 +104,35 @@ def image_score(part: Tensor) -> Tensor:
 
 def _like(x: Tensor, other: Tensor) -> Tensor:
     return F.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class GaussianDetector(AnomalyDetector):
+    """One shrunk Gaussian per layer and support crop; the nearest one counts.
+
+    Args:
+        window_size: Largest side of a window in pixels.
+    """
+
+    def __init__(self, window_size: int = 512) -> None:
+        super().__init__(Windows(window_size, MULTIPLE))
+
+    def features(self, backbone: Backbone, windows: Tensor) -> Features:
+        """Extract strides 8, 16 and 32 at native scale."""
+        return backbone(windows, LAYERS)
+
+    def describe(self, features: Sequence[Features]) -> Encoding:
+        """Encode normal crops: one space per layer."""
+        encoding: Encoding = {}
+        for i, layer in enumerate(zip(*features, strict=True)):
+            space = encode_normal([crop[0] for crop in layer])
+            encoding |= {f"{name}_{i}": value for name, value in space._asdict().items()}
+        return encoding
+
+    def distances(self, features: Features, encoding: Encoding) -> Tensor:
+        """Map features to distances from normality and the coarse map behind the image score, ``(B, 2, h, w)``."""
+        spaces = [NormalSpace(*(encoding[f"{name}_{i}"] for name in NormalSpace._fields)) for i in range(len(features))]
+        return anomaly_maps(features, spaces)
+
+    def score(self, maps: Tensor) -> Tensor:
+        """Image score of merged maps ``(B, 2, H, W)``: the spread of the coarse one."""
+        return image_score(maps[:, 1])

@@ -46,18 +46,21 @@ def target_semantic_prior(query: Tensor, cells: Tensor) -> Tensor:
     return torch.stack([_largest_cosine(query, image_cells) for image_cells in cells]).mean(dim=0)
 
 
-def background_cells(features: Tensor, shares: Tensor) -> Tensor:
+def background_cells(features: Tensor, shares: Tensor, usable: Tensor | None = None) -> Tensor:
     """Collect the unit feature vectors of the support background, each times ``1 - share``.
 
     Args:
         features: Support features ``(N, D, h, w)``.
         shares: Defect share of each cell ``(N, h, w)``.
+        usable: Which cells count ``(N, h, w)``, bool; ``None`` for all.
 
     Returns:
         ``(M, D)``. Fully masked cells contribute a similarity of 0; all of them together are one zero row.
     """
     weight = 1 - shares.flatten()
     vectors = F.normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=-1, eps=EPSILON)
+    if usable is not None:
+        weight, vectors = weight[usable.flatten()], vectors[usable.flatten()]
     kept = vectors[weight > 0] * weight[weight > 0].unsqueeze(-1)
     if bool((weight > 0).all()):
         return kept

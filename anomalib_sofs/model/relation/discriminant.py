@@ -45,14 +45,20 @@ def weighted_mean(x: Tensor, weights: Tensor) -> Tensor:
     return (x * weights[:, None]).sum(0) / weights.sum()
 
 
-def clear_background(mask: Tensor) -> Tensor:
+LEAST_SHARE = 0.02
+"""Share of the cells that a background needs, so that its statistics mean something."""
+
+
+def clear_background(mask: Tensor, ignored: Tensor | None = None) -> Tensor:
     """Choose background cells ``(h, w)``: one cell clear of the defect, unless that leaves next to none.
 
     Args:
         mask: Share of each cell that is defect ``(h, w)``, 0..1.
+        ignored: Share of each cell that is neither defect nor background ``(h, w)``; ``None`` for none.
     """
+    usable = torch.ones_like(mask, dtype=torch.bool) if ignored is None else ignored == 0
     for clear in (F.max_pool2d((mask > 0).float()[None, None], 3, 1, 1)[0, 0] == 0, mask == 0):
-        if clear.sum() >= 0.02 * mask.numel():
-            return clear
+        if (clear & usable).sum() >= LEAST_SHARE * mask.numel():
+            return clear & usable
     least = mask.flatten().kthvalue(max(1, int(0.05 * mask.numel())))[0]  # torch.quantile is limited to 16M elements
     return mask <= least

@@ -10,14 +10,14 @@ from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-TIMES = 2.0
+PIXEL_RATIO = 2.0
 """As many of the surest pixels as a marked region has, times this, must be defect on average: what is found is larger
 than what is marked, as a rule."""
-MOST = 200
+MAX_PIXELS = 200
 """Pixels that count at most: beyond, a smaller defect of the same class would be passed over."""
-LEAST = -0.25
+MIN_EVIDENCE = -0.25
 """Mean logit of these pixels from which there is a defect, where it stands out as the marked one does."""
-NOTHING = -20.0
+NO_PIXEL = -20.0
 """Logit of a pixel that is not there."""
 
 
@@ -31,7 +31,7 @@ def region_pixels(mask: Tensor) -> Tensor:
     return sizes.median().to(mask)
 
 
-def confirmed(logits: Tensor, evidence: Tensor, marked: Tensor) -> Tensor:
+def suppress_weak(logits: Tensor, evidence: Tensor, marked: Tensor) -> Tensor:
     """Lower the logits of every image and class that shows too little evidence to 0 and less.
 
     What is lowered keeps its order, and the images are ordered by their evidence.
@@ -42,8 +42,8 @@ def confirmed(logits: Tensor, evidence: Tensor, marked: Tensor) -> Tensor:
         marked: Pixels of a marked region of each class ``(K,)``, see :func:`region_pixels`.
     """
     # room for smaller images, without a branch on their size: it would not export
-    surest = F.pad(evidence.flatten(2), (0, MOST), value=NOTHING).topk(MOST)[0]  # (B, K, MOST)
-    counted = torch.arange(MOST, device=logits.device) < (TIMES * marked).clamp(1, MOST)[:, None]
-    spare = torch.where(counted, surest, 0.0).sum(2) / counted.sum(1) - LEAST
+    highest = F.pad(evidence.flatten(2), (0, MAX_PIXELS), value=NO_PIXEL).topk(MAX_PIXELS)[0]  # (B, K, MAX_PIXELS)
+    counted = torch.arange(MAX_PIXELS, device=logits.device) < (PIXEL_RATIO * marked).clamp(1, MAX_PIXELS)[:, None]
+    spare = torch.where(counted, highest, 0.0).sum(2) / counted.sum(1) - MIN_EVIDENCE
     lowered = torch.where(spare > 0, 0.0, logits.flatten(2).amax(2).clamp_min(0) - spare)
     return logits - lowered[..., None, None]

@@ -12,11 +12,11 @@ BRIGHTNESS = 0.4
 """Mean brightness, 0..1, that images are brought to."""
 BLACK = 0.02
 """Added to the brightness: what is black stays black."""
-MOST = 4.0
+MAX_GAIN = 4.0
 """Largest factor; beyond it there is more noise than picture."""
 
 
-def exposed(image: Tensor) -> Tensor:
+def equalise_exposure(image: Tensor) -> Tensor:
     """Scale images to one mean brightness over pixels and channels.
 
     Args:
@@ -24,5 +24,5 @@ def exposed(image: Tensor) -> Tensor:
     """
     mean, std = (torch.tensor(values).to(image)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
     brightness = (image * std + mean).mean(dim=(1, 2, 3), keepdim=True)
-    gain = (BRIGHTNESS / (brightness + BLACK)).clamp(max=MOST)
+    gain = (BRIGHTNESS / (brightness + BLACK)).clamp(max=MAX_GAIN)
     return image * gain + (gain - 1) * mean / std

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, variance, weighted_mean
-from .maps import bounded, surround
+from .maps import CLIP, bounded, surround
 
 FINE_RELATIONS = ("stride2", "stride4", "both", "both_stiff", "both_sigma", "local", "local_sigma")
 """Names of the maps in order."""
@@ -47,15 +47,16 @@ def fine_grid(features: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.avg_pool2d(finest, 2), fine], dim=1)
 
 
-def reduce_fine(grid: Tensor, mask: Tensor) -> FineImage:
+def reduce_fine(grid: Tensor, mask: Tensor, ignored: Tensor | None = None) -> FineImage:
     """Reduce one support image.
 
     Args:
         grid: ``(C, 2h, 2w)``, see :func:`fine_grid`.
         mask: Mask share of each cell ``(2h, 2w)``, 0..1.
+        ignored: Share of each cell that is neither defect nor background ``(2h, 2w)``; ``None`` for none.
     """
-    coarse = F.avg_pool2d(mask[None, None], 2)[0, 0]
-    clear = clear_background(coarse).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    planes = torch.stack([mask, torch.zeros_like(mask) if ignored is None else ignored])
+    clear = clear_background(*F.avg_pool2d(planes[:, None], 2)[:, 0]).repeat_interleave(2, 0).repeat_interleave(2, 1)
     x, share = grid.flatten(1).T, mask.flatten()
     background = x[clear.flatten()]
     mean = background.mean(0)
@@ -115,4 +116,4 @@ def relate_fine(grid: Tensor, classes: Sequence[FineRelations]) -> Tensor:
     both = along[:, :, BOTH]
     local = both - surround(both)
     maps = [*along.unbind(2), bounded(both / sigma), local, bounded(local / sigma)]
-    return torch.stack(maps, dim=2).clamp(-4, 4).view(b * k, -1, h, w)
+    return torch.stack(maps, dim=2).clamp(-CLIP, CLIP).view(b * k, -1, h, w)

@@ -1,41 +1,41 @@
 """The default head: relation maps in closed form, judged by small networks that never see a feature."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.downsampling import downsample_mask
-from anomalib_sofs.model.encoding import Encoding
-from anomalib_sofs.model.normality.gaussians import NormalSpace, anomaly_maps, encode_normal, image_score
+from anomalib_sofs.model.encoding import Encoding, SupportEncoding
+from anomalib_sofs.model.episodes import Episodes, Features, episode_features
+from anomalib_sofs.model.modes import evaluating
+from anomalib_sofs.model.precision import full_precision
+from anomalib_sofs.model.support_crops import SupportCrops
+from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .calibration import marked_level, shift
 from .discriminant import mean_of
-from .evidence import MOST, confirmed, region_pixels
-from .exposure import exposed
+from .evidence import region_pixels, suppress_weak
+from .exposure import equalise_exposure
 from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .maps import SupportRelations, patch_grid, relate
 from .network import RelationNet, relation_loss
-from .self_support import refined
+from .self_support import self_supported
 from .statistics import encode_support
 
+STRIDES = [2, 4, 8, 16, 32]
+"""Of the backbone's layers that the head and its anomaly detector read."""
 MEMBERS = 2
 """Networks that come with the package; their logits are averaged."""
 CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
-SEGMENTATION = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
+LAYERS = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
 FINE, COARSE = slice(0, 2), slice(1, 4)  # of those, the layers on the grid of 2 and on that of 4 pixels
-NORMALITY = slice(2, 5)  # strides 8, 16 and 32, of the image itself
-
-
 FINE_PREFIX = "fine_"  # of the names in an encoding
-
-
-def _shares(mask: Tensor, cell: int) -> Tensor:
-    """Return the share of each cell that is defect ``(H / cell, W / cell)``."""
-    return downsample_mask(mask[None], (mask.shape[-2] // cell, mask.shape[-1] // cell))[0]
 
 
 class RelationHead(nn.Module):
@@ -45,6 +45,7 @@ class RelationHead(nn.Module):
 
     Args:
         channels: Channels of the five layers.
+        window_size: Largest side of a window in pixels, a multiple of 32.
         members: Networks whose logits are averaged: one training differs from the next by 2 to 4 points of mIoU.
         evidence: Whether an image is good unless about as many of its pixels as a marked region has are defect, see
             :mod:`.evidence`. Without, a few more small defects are found, and many more good parts get a region.
@@ -53,56 +54,89 @@ class RelationHead(nn.Module):
         ValueError: If there is no member.
     """
 
-    fixed_window = False
-    support_views = True
     multiple = 32
-    normal_multiple = 16  # less continuation by reflection: it is never quite normal
+    turns = (0, 1)
+    """Quarter turns of the support: what is marked across may run up and down. Mirror images add nothing (measured)."""
+    resizes_large = False
+    norms_frozen: Tensor
 
-    def __init__(self, channels: list[int], *, members: int = MEMBERS, evidence: bool = True) -> None:
+    def __init__(
+        self, channels: list[int], *, window_size: int = 512, members: int = MEMBERS, evidence: bool = True
+    ) -> None:
         super().__init__()
+        self.windows = Windows(window_size, self.multiple)
         self.evidence = evidence
         self.channels, self.fine_channels = channels[COARSE], channels[FINE]
         if members < 1:
             msg = f"head_options.members is {members}: at least one network decides; {MEMBERS} come with the package."
             raise ValueError(msg)
         self.nets = nn.ModuleList(RelationNet() for _ in range(members))
-        self.norms_frozen = False
+        # saved with the weights: batch statistics of a trained head must not drift after a checkpoint was loaded
+        self.register_buffer("norms_frozen", torch.tensor(data=False))
 
     def train(self, mode: bool = True) -> "RelationHead":  # noqa: FBT001, FBT002 - torch's own signature
         """Keep a trained head's batch statistics: a batch holds a few episodes only."""
         super().train(mode)
-        if self.norms_frozen:
+        if bool(self.norms_frozen):
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
 
     @staticmethod
-    def extract(backbone: Backbone, windows: Tensor, *, normal: bool) -> list[Tensor]:
-        """Extract the layers at native scale (FAD), or of the enlarged window on a coarse and a fine grid (FSS)."""
-        if normal:
-            return backbone(windows, NORMALITY)
-        enlarged = F.interpolate(exposed(windows), scale_factor=ENLARGE, mode="bilinear", align_corners=False)
-        layers = backbone(enlarged, SEGMENTATION)
+    def features(backbone: Backbone, windows: Tensor) -> Features:
+        """Extract the layers of the enlarged windows ``(n, 3, h, w)`` on a coarse and on a fine grid."""
+        exposed = equalise_exposure(windows)
+        enlarged = F.interpolate(exposed, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
+        layers = backbone(enlarged, LAYERS)
         return [patch_grid(layers[COARSE]), fine_grid(layers[FINE])]
 
-    def encode_crops(
+    # -- support -------------------------------------------------------------------------------------------------------
+
+    def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
+        """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
+        extract = partial(self.features, backbone)
+        encodings = self.statistics(crops.features(extract), crops.masks, crops.labels, crops.ignored)
+        marked = crops.marked
+        # one crop must not change the statistics of batches
+        with evaluating(self):
+            return self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
+
+    def statistics(
         self,
-        crops: Iterable[list[Tensor]],
-        masks: list[Tensor],
+        features: Iterable[Features],
+        masks: Sequence[Tensor],
         labels: Sequence[str],
+        ignored: Sequence[Tensor] | None = None,
     ) -> dict[str, Encoding]:
-        """Encode support crops of any sizes, every class; crops without defect add to the background only."""
+        """Describe each class by closed forms; crops without defect add to the background only.
+
+        Args:
+            features: Of the support crops, of any sizes.
+            masks: Per crop the share of each pixel that is defect ``(h, w)``, 0..1.
+            labels: Their classes.
+            ignored: Per crop which pixels count for nothing ``(h, w)``; ``None`` if all do.
+        """
+        ignored = [torch.zeros_like(mask) for mask in masks] if ignored is None else ignored
         fine_images: list[FineImage] = []
 
         def grids() -> Iterator[Tensor]:
             # one pass: the features of a crop are extracted when its turn comes, and not kept
-            for (grid, fine), mask in zip(crops, masks, strict=True):
-                fine_images.append(reduce_fine(fine[0], _shares(mask, CELL // 2)))
+            for (grid, fine), mask, unclear in zip(features, masks, ignored, strict=True):
+                shares, without = (_shares(plane, CELL // 2).to(fine) for plane in (mask, unclear))
+                with full_precision(fine):
+                    fine_images.append(reduce_fine(fine[0], shares, without))
                 yield grid[0]
 
-        coarse = encode_support(grids(), [_shares(mask, CELL) for mask in masks], labels, self.channels)
-        fine = encode_fine(fine_images, labels, self.fine_channels)
+        with full_precision(self.norms_frozen):
+            coarse = encode_support(
+                grids(),
+                [_shares(mask, CELL) for mask in masks],
+                labels,
+                self.channels,
+                [_shares(plane, CELL) for plane in ignored],
+            )
+            fine = encode_fine(fine_images, labels, self.fine_channels)
         return {
             name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
             for name, relations in coarse.items()
@@ -111,8 +145,8 @@ class RelationHead(nn.Module):
     def calibrated(
         self,
         encodings: dict[str, Encoding],
-        crops: Iterable[list[Tensor]],
-        masks: list[Tensor],
+        features: Iterable[Features],
+        masks: Sequence[Tensor],
         labels: Sequence[str],
     ) -> dict[str, Encoding]:
         """Shift the odds of each class by what the head finds in its support, and count the pixels of its regions.
@@ -120,23 +154,22 @@ class RelationHead(nn.Module):
         See :mod:`.calibration` and :mod:`.evidence`.
 
         Args:
-            encodings: What :meth:`encode_crops` made of these crops, and of normal ones.
-            crops: The marked crops once more.
+            encodings: Of these crops and of normal ones, see :meth:`statistics`.
+            features: Of the marked crops.
             masks: Their masks.
             labels: Their classes.
         """
         levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
         pixels: dict[str, list[Tensor]] = {name: [] for name in encodings}
         distances: dict[str, list[Tensor]] = {name: [] for name in encodings}
-        for features, mask, label in zip(crops, masks, labels, strict=True):
-            if not mask.any():  # a thin defect of a large image may be lost in its resized copy
-                continue
-            logits = self.decide(*self.compare(features, [encodings[label]]))[:, :1]
+        for crop, shares, label in zip(features, masks, labels, strict=True):
+            mask = shares.to(crop[0])
+            logits = self.first_logits(crop, [encodings[label]])
             pixelwise = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
             level = marked_level(pixelwise[0, 0], mask)
             levels[label].append(level)
             pixels[label].append(region_pixels(mask))
-            distances[label].append(refined(logits + shift([level]), features[0])[1][0, 0])
+            distances[label].append(self_supported(logits + shift([level]), crop[0])[1][0, 0])
         return {
             name: encoding
             | {
@@ -147,69 +180,47 @@ class RelationHead(nn.Module):
             for name, encoding in encodings.items()
         }
 
-    @staticmethod
-    def refined(features: list[Tensor], logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
-        """Look again at what was found, see :mod:`.self_support`.
+    # -- query ---------------------------------------------------------------------------------------------------------
 
-        Args:
-            features: Of the queries.
-            logits: First opinion ``(B, K, h, w)``.
-            encodings: Of the classes.
-
-        Returns:
-            Logits of the second look, and the evidence: those of the first, raised or lowered by how far what was
-            found stands out, compared with what was marked. ``(B, 2 * K, h, w)``.
-        """
-        second, distance = refined(logits, features[0])
-        # an encoding from before distances were taken has nothing to compare with
-        usual = torch.stack([encoding.get("distance", distance.mean()) for encoding in encodings])
-        return torch.cat([second, logits + (distance - usual)[..., None, None]], 1)
-
-    def confirmed(self, logits: Tensor, encodings: Sequence[Encoding]) -> Tensor:
-        """Silence images with too little evidence of a class, see :mod:`.evidence`.
-
-        Args:
-            logits: What :meth:`refined` returned, at the image's size ``(B, 2 * K, H, W)``.
-            encodings: Of the classes.
-
-        Returns:
-            ``(B, K, H, W)``.
-        """
-        logits, evidence = logits.chunk(2, 1)
+    def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
+        """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``."""
+        encodings = support.encodings
+        found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
+        logits, evidence = found.chunk(2, 1)
         if not self.evidence:
             return logits
-        # an encoding from before evidence was weighed asks for the most
-        marked = [encoding.get("marked", logits.new_tensor(MOST)) for encoding in encodings]
-        return confirmed(logits, evidence, torch.stack(marked))
+        return suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
 
-    @staticmethod
-    def encode_normal(crops: Iterable[list[Tensor]]) -> Encoding:
-        """Encode normal support crops: one space per layer."""
-        encoding: Encoding = {}
-        for i, layer in enumerate(zip(*crops, strict=True)):
-            space = encode_normal([features[0] for features in layer])
-            encoding |= {f"{name}_{i}": value for name, value in space._asdict().items()}
-        return encoding
+    def _window_logits(self, backbone: Backbone, encodings: Sequence[Encoding], windows: Tensor) -> Tensor:
+        """Segment windows ``(n, 3, h, w)``; the backbone runs once for all classes.
 
-    @staticmethod
-    def anomaly(features: list[Tensor], encoding: Encoding) -> Tensor:
-        """Map features to distances from normality and the coarse map behind the image score, ``(B, 2, h, w)``."""
-        spaces = [NormalSpace(*(encoding[f"{name}_{i}"] for name in NormalSpace._fields)) for i in range(len(features))]
-        return anomaly_maps(features, spaces)
+        Returns:
+            ``(n, 2 * K, h, w)``: the logits of the second look (see :mod:`.self_support`), then what is weighed as
+            evidence, the first logits, raised or lowered by how far what was found stands out from its background,
+            compared with what was marked.
+        """
+        features = self.features(backbone, windows)
+        first = self.first_logits(features, encodings)
+        with full_precision(first):
+            second, distance = self_supported(first, features[0])
+            marked = torch.stack([encoding["distance"] for encoding in encodings])
+            both = torch.cat([second, first + (distance - marked)[..., None, None]], 1)
+            return F.interpolate(both, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
-    @staticmethod
-    def score(maps: Tensor) -> Tensor:
-        """Image score of merged anomaly maps ``(B, 2, H, W)``."""
-        return image_score(maps[:, 1])
+    def first_logits(self, features: Features, encodings: Sequence[Encoding]) -> Tensor:
+        """Judge the features of B windows for K classes by the networks, logits ``(B, K, 2h, 2w)``."""
+        with full_precision(features[0]):
+            outputs = self.decide(*self.relate(features, encodings))[:, 0]
+        return outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
 
-    def compare(self, features: list[Tensor], encodings: Sequence[Encoding]) -> list[Tensor]:
+    def relate(self, features: Features, encodings: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
         """Relate B queries to K classes: maps ``(B * K, MAPS, h, w)``, and fine ones ``(B * K, 7, 2h, 2w)``."""
         grid, fine = features
         coarse = [SupportRelations(*(encoding[name] for name in SupportRelations._fields)) for encoding in encodings]
         finer = [
             FineRelations(*(encoding[FINE_PREFIX + name] for name in FineRelations._fields)) for encoding in encodings
         ]
-        return [relate(grid, coarse, self.channels), relate_fine(fine, finer)]
+        return relate(grid, coarse, self.channels), relate_fine(fine, finer)
 
     def decide(self, maps: Tensor, fine: Tensor) -> Tensor:
         """Judge relation maps ``(B, MAPS, h, w)`` and fine ones ``(B, 7, 2h, 2w)``.
@@ -220,8 +231,20 @@ class RelationHead(nn.Module):
         logits, vote = map(mean_of, zip(*(net(maps, fine) for net in self.nets), strict=True))
         return torch.cat([logits, vote[:, None, None, None].expand_as(logits)], dim=1)
 
-    @staticmethod
-    def loss(outputs: Tensor, masks: Tensor) -> Tensor:
-        """Compare the outputs of :meth:`decide` with masks ``(B, H, W)``."""
-        target = downsample_mask(masks, (outputs.shape[-2], outputs.shape[-1]))[:, None]
-        return relation_loss(outputs[:, :1], outputs[:, 1, 0, 0], target)
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def loss(self, backbone: Backbone, episodes: Episodes) -> Tensor:
+        """Relate every query to its support crops, and judge all of them together."""
+        related = []
+        for query, features, masks in episode_features(episodes, partial(self.features, backbone)):
+            encodings = self.statistics(features, masks, [DEFECT] * len(masks))
+            with full_precision(query[0]):
+                related.append(self.relate(query, list(encodings.values())))
+        outputs = self.decide(*(torch.cat(parts) for parts in zip(*related, strict=True)))
+        target = downsample_mask(episodes.masks.float(), (outputs.shape[-2], outputs.shape[-1]))[:, None]
+        return relation_loss(outputs[:, :1].float(), outputs[:, 1, 0, 0].float(), target)
+
+
+def _shares(mask: Tensor, cell: int) -> Tensor:
+    """Return the share of each cell that is defect ``(H / cell, W / cell)``."""
+    return downsample_mask(mask[None], (mask.shape[-2] // cell, mask.shape[-1] // cell))[0]

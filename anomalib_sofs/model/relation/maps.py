@@ -16,6 +16,19 @@ from torch.nn import functional as F  # noqa: N812
 
 BOX = 17
 """Cells across the surround that the local contrast is taken against."""
+EDGE, STEEPNESS = 0.35, 10.0
+"""Where, along the main direction (background 0, defect 1), a cell stops counting as the query's background, and how
+steeply."""
+DEFECT_EDGE = 0.4
+"""From where on a cell counts as the query's own defect."""
+SPREAD_FLOOR = 1e-3
+"""Least standard deviation along a direction that a map is divided by."""
+
+
+DIRECTIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "local")
+"""Names of the discriminants in order: of each layer, of all of them with a covariance shrunk a little and a lot, and
+of the contrast with the surroundings."""
+MAIN, STRIDE16, LOCAL = (DIRECTIONS.index(name) for name in ("all", "stride16", "local"))
 
 
 class SupportRelations(NamedTuple):
@@ -29,7 +42,7 @@ class SupportRelations(NamedTuple):
     precision: Tensor  # (C, C) shared: inverse of the shrunk background covariance
     background: Tensor  # (64, C) shared: background cells, the part of each layer of unit length
     contrast: Tensor  # (C,) defect minus background, scaled
-    directions: Tensor  # (6, C) discriminants; the defect lies at 1, the background at 0
+    directions: Tensor  # (6, C) discriminants, see DIRECTIONS; the defect lies at 1, the background at 0
     sigma: Tensor  # (6,) standard deviation of the background along them
     defect: Tensor  # (32, C) defect cells, the part of each layer of unit length
     odds: Tensor  # () log odds of the share of the support that is defect
@@ -56,18 +69,29 @@ def surround(x: Tensor, cells: int = BOX) -> Tensor:
     return F.avg_pool2d(x, (1, cells), 1, (0, half), count_include_pad=False)
 
 
-RELATIONS = ("stride4", "stride8", "stride16", "all", "all_stiff", "settled", "support_centred", "adapted", "local",
-             "all_sigma", "stride16_sigma", "local_sigma", "own_spread",
-             "defect4", "background4", "rarity4", "defect8", "background8", "rarity8",
-             "defect16", "background16", "rarity16", "log_spread")  # fmt: skip
+RELATIONS = (
+    *("stride4", "stride8", "stride16", "all", "all_stiff"),
+    *("background_centred", "support_centred", "adapted", "local"),
+    *("all_sigma", "stride16_sigma", "local_sigma", "own_spread"),
+    *("defect4", "background4", "rarity4"),
+    *("defect8", "background8", "rarity8"),
+    *("defect16", "background16", "rarity16"),
+    "log_spread",
+)
 """Names of the relation maps in order; ``log_spread``, of the query along the main direction, is constant."""
 MAPS = len(RELATIONS) + 1
 """Channels that ``relate`` returns: the relations, then the constant ``odds`` of the support."""
 
 
+LIMIT, SLOPE = 2.0, 1 / 3
+"""Bound of a squeezed map, and its slope at 0."""
+CLIP = 4.0
+"""Largest absolute value of a map."""
+
+
 def bounded(x: Tensor) -> Tensor:
     """Squeeze a map into -2..2; near 0 it shrinks to a third."""
-    return 2 * torch.tanh(x / 6)
+    return LIMIT * torch.tanh(x * (SLOPE / LIMIT))
 
 
 def _length(x: Tensor) -> Tensor:
@@ -92,38 +116,41 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
     b, _, h, w = grid.shape
     k, shared = len(classes), classes[0]
     directions = torch.stack([s.directions for s in classes])  # (K, 6, C)
-    main = directions[:, 3]  # (K, C)
+    main = directions[:, MAIN]  # (K, C)
     sigma = torch.stack([s.sigma for s in classes])[..., None]  # (K, 6, 1)
 
     x = grid.flatten(2) * shared.scale[:, None]  # (B, C, n)
     own = x.mean(2, keepdim=True)
     x = x - own
     along = (directions.flatten(0, 1) @ x).view(b, k, -1, h * w)
-    full = along[:, :, 3]
+    full = along[:, :, MAIN]
     support_centred = full + main @ (own - (shared.mean * shared.scale)[:, None])
 
     # Two steps of a two-class fit on the query itself: its background without the defect, then its own defect.
     cells = x.transpose(1, 2)
-    calm = torch.sigmoid(-10 * (full - 0.35))
-    rest = (calm @ cells) / calm.sum(2, keepdim=True).clamp_min(1e-3)  # (B, K, C)
-    settled = full - (rest * main).sum(2, keepdim=True)
-    sure = (settled - 0.4).clamp(0, 1)
-    amount = sure.sum(2, keepdim=True)
-    found = (sure @ cells - amount * rest) / (amount + 1e-3)
+    background_weight = torch.sigmoid(-STEEPNESS * (full - EDGE))
+    rest = (background_weight @ cells) / background_weight.sum(2, keepdim=True).clamp_min(1e-3)  # (B, K, C)
+    background_centred = full - (rest * main).sum(2, keepdim=True)
+    defect_weight = (background_centred - DEFECT_EDGE).clamp(0, 1)
+    amount = defect_weight.sum(2, keepdim=True)
+    found = (defect_weight @ cells - amount * rest) / (amount + 1e-3)
     trust = amount / (amount + 1) / 2
     contrast = torch.stack([s.contrast for s in classes]) * (1 - trust) + found * trust
     adapted = contrast @ shared.precision
     adapted = adapted / (adapted * contrast).sum(2, keepdim=True).clamp_min(1e-6)
     adapted = adapted @ x - (adapted * rest).sum(2, keepdim=True)
 
-    local = along[:, :, 5].reshape(b, k, h, w)
+    local = along[:, :, LOCAL].reshape(b, k, h, w)
     local = (local - surround(local)).flatten(2)
-    spread = full.std(2, keepdim=True).clamp_min(1e-3)
+    spread = full.std(2, keepdim=True).clamp_min(SPREAD_FLOOR)
     maps = [
-        along[:, :, 0], along[:, :, 1], along[:, :, 2], full, along[:, :, 4], settled, support_centred, adapted, local,
-        bounded(full / sigma[:, 3]), bounded(along[:, :, 2] / sigma[:, 2]), bounded(local / sigma[:, 5]),
+        *(along[:, :, DIRECTIONS.index(name)] for name in ("stride4", "stride8", "stride16", "all", "all_stiff")),
+        *(background_centred, support_centred, adapted, local),
+        bounded(full / sigma[:, MAIN]),
+        bounded(along[:, :, STRIDE16] / sigma[:, STRIDE16]),
+        bounded(local / sigma[:, LOCAL]),
         bounded(full / spread),
-    ]  # fmt: skip
+    ]
     exemplars = torch.cat([shared.background, *(s.defect for s in classes)])
     for layer, cells in zip(x.split(list(channels), 1), exemplars.split(list(channels), 1), strict=True):
         length = _length(layer)
@@ -134,5 +161,5 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
         maps.append((length / layer.shape[1] ** 0.5 - 1).expand_as(full))
     odds = torch.stack([s.odds for s in classes])[None, :, None].expand_as(full)
     constant = spread.log().expand_as(full)
-    stacked = torch.stack(maps, dim=2).clamp(-4, 4)
+    stacked = torch.stack(maps, dim=2).clamp(-CLIP, CLIP)
     return torch.cat([stacked, constant[:, :, None], odds[:, :, None]], dim=2).view(b * k, -1, h, w)

@@ -78,6 +78,8 @@ class RelationNet(nn.Module):
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
             it silences good parts as a whole.
         """
+        like = self.out.weight
+        maps, fine = maps.to(like), fine.to(like)
         maps, odds = maps[:, :-1], maps[:, -1, 0, 0]
         x = self.stem(torch.cat([maps, standardised(maps)], dim=1))
         skips: list[Tensor] = []
@@ -95,7 +97,7 @@ class RelationNet(nn.Module):
         x = self.fine(torch.cat([x, fine, standardised(fine)], dim=1))
         # how much of the support is defect is what to expect of a query: Bayes' rule for another base rate
         everywhere = vote + odds - USUAL_ODDS
-        return x + everywhere[:, None, None, None], vote
+        return (x + everywhere[:, None, None, None]).float(), vote.float()
 
 
 def standardised(maps: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-SURE = 2.0
+SHARPNESS = 2.0
 """Factor of the logits by which cells count as defect: doubtful ones hardly do."""
-STEPS = 4
+CG_STEPS = 4
 """Of conjugate gradients; shrunk by 1, the covariance of a background has few large eigenvalues."""
 SLOPE = 4.0
 """Logits from the background to the defect of the query."""
@@ -49,7 +49,7 @@ def _discriminant(background: _Background, contrast: Tensor) -> Tensor:
     cells, weights, mean, scale = background
     direction, rest, step = torch.zeros_like(contrast), contrast, contrast
     length = rest.square().sum(1, keepdim=True)
-    for _ in range(STEPS):
+    for _ in range(CG_STEPS):
         scaled = step * scale
         along = scaled.transpose(1, 2) @ cells - (scaled * mean).sum(1)[..., None]
         along = along * weights
@@ -63,7 +63,7 @@ def _discriminant(background: _Background, contrast: Tensor) -> Tensor:
     return direction
 
 
-def refined(logits: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+def self_supported(logits: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
     """Add to the logits of a query what its own defect and background say.
 
     Args:
@@ -74,7 +74,7 @@ def refined(logits: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         Logits ``(B, K, 2h, 2w)``, and how far the defect stands out: the logarithm of the squared Mahalanobis distance
         between defect and background ``(B, K)``.
     """
-    found = F.avg_pool2d((SURE * logits).sigmoid(), 2)
+    found = F.avg_pool2d((SHARPNESS * logits).sigmoid(), 2)
     grid = grid - grid.mean((2, 3), keepdim=True)  # for the variances: differences of squares
     # a quarter of the background tells as much
     background = _background(grid[:, :, ::2, ::2].flatten(2), found[:, :, ::2, ::2].flatten(2))

@@ -45,7 +45,7 @@ class _Image(NamedTuple):
 
 
 def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -> _Image:
-    bg, share = background.flatten(), mask.flatten()
+    bg, share = background.to(grid.device).flatten(), mask.to(grid).flatten()
     hit = share > 0
     x = grid.flatten(1).T
     mean = x[bg].mean(0)
@@ -58,9 +58,9 @@ def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -
     )  # fmt: skip
 
 
-def _reduced(grids: Iterable[Tensor], masks: Sequence[Tensor]) -> list[_Image]:
+def _reduced(grids: Iterable[Tensor], masks: Sequence[Tensor], ignored: Sequence[Tensor]) -> list[_Image]:
     """Reduce the images one by one; the exemplars are drawn from the background cells of all of them."""
-    backgrounds = [clear_background(mask) for mask in masks]
+    backgrounds = [clear_background(*planes) for planes in zip(masks, ignored, strict=True)]
     ends = torch.tensor([int(background.sum()) for background in backgrounds]).cumsum(0)
     chosen = _chosen(int(ends[-1]), BACKGROUND_CELLS)
     images = []
@@ -76,6 +76,7 @@ def encode_support(
     masks: Sequence[Tensor],
     labels: Sequence[str],
     channels: Sequence[int],
+    ignored: Sequence[Tensor] | None = None,
 ) -> dict[str, SupportRelations]:
     """Reduce annotated images to what a query is compared with.
 
@@ -89,6 +90,7 @@ def encode_support(
             the background and never dilutes the contrast.
         labels: Per support image its defect class; of no account for normal images.
         channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
+        ignored: Per support image the share of each cell that counts for nothing ``(h, w)``; ``None`` for none.
 
     Returns:
         The encoding of each class, by name.
@@ -96,13 +98,13 @@ def encode_support(
     Raises:
         ValueError: If no support image shows a defect.
     """
-    images = _reduced(grids, masks)
+    images = _reduced(grids, masks, [torch.zeros_like(m) for m in masks] if ignored is None else ignored)
     marked: dict[str, list[_Image]] = {}
     for image, label in zip(images, labels, strict=True):
         if len(image.share):
             marked.setdefault(label, []).append(image)
     if not marked:
-        msg = "no support mask marks a defect; few-shot anomaly detection uses the subspace instead"
+        msg = "no support mask marks a defect; few-shot anomaly detection needs none"
         raise ValueError(msg)
     scale = 1 / (mean_of(i.second.diagonal() for i in images).sqrt() + 1e-3)
     both = scale[:, None] * scale

@@ -1,0 +1,47 @@
+"""Resizing whole images without losing thin things: every source pixel has its share in the result.
+
+Filters are matrices, so that eager and exported graphs compute the same: antialiased interpolation inside an exported
+graph gives other values.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_sofs.windows import larger
+
+
+def fitted_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Return the sides ``(height, width)`` in pixels of an image whose longest side becomes ``longest``."""
+    side = larger(height, width)
+    return (
+        larger((height * longest + side // 2) // side, 1),
+        larger((width * longest + side // 2) // side, 1),
+    )
+
+
+def triangle_filter(length: int, size: int, like: Tensor) -> Tensor:
+    """Return the matrix ``(size, length)`` of antialiased linear interpolation along an axis.
+
+    Args:
+        length: Pixels of the source.
+        size: Pixels of the result.
+        like: Tensor whose dtype and device the matrix gets.
+    """
+    scale = torch.full((), length, device=like.device) / torch.full((), size, device=like.device)
+    centres = (torch.arange(size, device=like.device) + 0.5) * scale
+    pixels = torch.arange(length, device=like.device) + 0.5
+    weights = (1 - (pixels - centres[:, None]).abs() / scale.clamp_min(1)).clamp_min(0)
+    return (weights / weights.sum(dim=1, keepdim=True)).to(like)
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize images ``(..., C, H, W)`` to ``(..., C, *size)``, antialiased, as torchvision and Pillow do."""
+    rows = triangle_filter(image.shape[-2], size[0], image)
+    columns = triangle_filter(image.shape[-1], size[1], image)
+    return rows @ image @ columns.T
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize masks ``(..., H, W)`` by area: a pixel of the result holds its share of defect, in [0, 1]."""
+    return F.adaptive_avg_pool2d(mask.float(), size)

@@ -120,7 +120,8 @@ class SupportEncoding(nn.Module):
         A state dict that knows nothing of a support (weights of a head only) leaves the stored one as it is.
         """
         names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
-        if f"{prefix}_extra_state" not in names:
+        if "_extra_state" not in names:
+            super()._load_from_state_dict(state_dict, prefix, *args)
             return
         device = self.anchor.device
         thumbnail = state_dict.get(f"{prefix}preview")

@@ -39,7 +39,7 @@ from .export import OPSET, quiet_export
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
-from .run import check_data, epochs_left_to_us, refuse_unread_suffixes
+from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
 from .support_crops import crop_cache
 from .torch_model import SofsModel
@@ -231,8 +231,10 @@ class Sofs(AnomalibModule):
             self.model.head_trained.fill_(value=True)
 
     def on_train_start(self) -> None:
-        """Stop at once where a resumed training is over already."""
-        self._stop_after(self.trainer.current_epoch)
+        """Say when training ends, and end at once where a resumed training is over already."""
+        if self._episodic and self._epochs is not None:
+            announce_end(self.trainer, self._epochs)
+            self._stop_after(self.trainer.current_epoch)
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """End few-shot anomaly detection with its first batch: it learns nothing, but validation sets the threshold."""
@@ -244,9 +246,13 @@ class Sofs(AnomalibModule):
         """Stop after ``epochs`` where the user set no limit."""
         self._stop_after(self.trainer.current_epoch + 1)
 
-    def _stop_after(self, epochs: int) -> None:
-        limit = epochs_left_to_us(self.trainer, self.epochs)
-        if limit is not None and epochs >= limit:
+    @property
+    def _epochs(self) -> int | None:
+        """After how many epochs we end the training ourselves; ``None`` where the trainer does."""
+        return epochs_left_to_us(self.trainer, self.epochs)
+
+    def _stop_after(self, done: int) -> None:
+        if self._epochs is not None and done >= self._epochs:
             self.trainer.should_stop = True
 
     # -- Lightning hooks -----------------------------------------------------------------------------------------
@@ -367,9 +373,8 @@ class Sofs(AnomalibModule):
         ]
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
         steps = self.trainer.estimated_stepping_batches
-        limit = epochs_left_to_us(self.trainer, self.epochs)
-        if limit is not None:
-            steps = steps // (self.trainer.max_epochs or 1) * limit
+        if self._epochs is not None:
+            steps = steps // (self.trainer.max_epochs or 1) * self._epochs
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=max(int(steps), 1), power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from anomalib.data import MPDD, VAD, AnomalibDataModule, MVTecAD
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from anomalib_sofs.images import image_files, image_size
@@ -38,11 +38,28 @@ def epochs_left_to_us(trainer: Trainer, epochs: int | None) -> int | None:
     limited = trainer.max_epochs != UNSET_EPOCHS or trainer.max_steps >= 0 or has_timer(trainer)
     if limited or epochs is None:
         return None
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, SaveConfigCallback):
-            given = callback.config.get("trainer.max_epochs")
-            return epochs if given is None else None
-    return epochs
+    config = saved_config(trainer)
+    return epochs if config is None or config.get("trainer.max_epochs") is None else None
+
+
+def saved_config(trainer: Trainer) -> Any:  # noqa: ANN401 - jsonargparse's Namespace
+    """Return the configuration that the command line was given and saves, ``None`` in Python."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.config for callback in callbacks if isinstance(callback, SaveConfigCallback)), None)
+
+
+def announce_end(trainer: Trainer, epochs: int) -> None:
+    """Say that we end the training, since Lightning has just said 1000 epochs."""
+    if saved_config(trainer) is not None:
+        logger.info("No limit was given: training ends after %d epochs (--model.epochs).", epochs)
+        return
+    logger.warning(
+        "max_epochs is %d, which is also what Lightning takes where nothing is given: training ends after %d epochs, as "
+        "Sofs(epochs=%d) says. Sofs(epochs=None) leaves the end to the trainer.",
+        UNSET_EPOCHS,
+        epochs,
+        epochs,
+    )
 
 
 def has_timer(trainer: Trainer) -> bool:

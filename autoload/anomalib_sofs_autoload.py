@@ -2,7 +2,7 @@
 
 Runs at every interpreter start (see ``anomalib_sofs.pth`` and, for Python 3.15 and later, ``anomalib_sofs.start``), so
 it uses the standard library only, imports nothing at start-up and never raises. ``ANOMALIB_SOFS_AUTOLOAD=0`` turns it
-off; ``import anomalib_sofs`` does the same by hand.
+off; ``import anomalib_sofs`` installs the same hook by hand.
 """
 
 import os
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     Step = Callable[[ModuleType], None]
 
+MODEL_CLASSES = frozenset({"Sofs"})
 DATA_CLASSES = frozenset(
     {
         "MVTecADEpisodes",
+        "MVTecLike",
         "VisaEpisodes",
         "FolderEpisodes",
         "VisionEpisodes",
@@ -29,37 +31,52 @@ DATA_CLASSES = frozenset(
 )
 
 
-def _import_plugin() -> None:
-    """Import the package, which sets its classes on anomalib; a failure must not take anomalib down."""
-    if "anomalib_sofs" in sys.modules:  # already done, or the plugin itself is importing anomalib right now
-        return
+def _import_classes() -> None:
+    """Import our classes: anomalib looks for subclasses in memory. A failure must not take anomalib down."""
+    from importlib import import_module  # noqa: PLC0415
+
     try:
-        import anomalib_sofs  # noqa: F401, PLC0415
+        # one of them may be importing anomalib right now: then the other one is loaded here and the first goes on later
+        import_module("anomalib_sofs.model")
+        import_module("anomalib_sofs.data")
     except Exception as error:  # noqa: BLE001
         import warnings  # noqa: PLC0415
 
         warnings.warn(f"anomalib_sofs could not be loaded, anomalib goes on without it: {error!r}", stacklevel=2)
 
 
-def _after_models(module: "ModuleType") -> None:
-    del module
-    _import_plugin()
+def _offer(module: "ModuleType", names: frozenset[str]) -> None:
+    """Let a module of anomalib find our classes when their names are asked for; nothing of its own changes."""
+    before = vars(module).get("__getattr__")
 
-
-def _after_data(module: "ModuleType") -> None:
-    # anomalib.data is often imported half-way through something else: wait until a name of ours is asked for
     def __getattr__(name: str) -> object:  # noqa: N807
-        if name in DATA_CLASSES:
-            _import_plugin()
-            if name in vars(module):
-                return vars(module)[name]
+        if name in names:
+            try:
+                import anomalib_sofs  # noqa: PLC0415
+
+                return getattr(anomalib_sofs, name)
+            except Exception as error:
+                message = f"{name} of anomalib_sofs could not be loaded: {error!r}"
+                raise AttributeError(message) from error
+        if before is not None:
+            return before(name)
         message = f"module {module.__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
 
     module.__getattr__ = __getattr__  # type: ignore[method-assign]
 
 
-AFTER = {"anomalib.models": _after_models, "anomalib.data": _after_data}
+def _after_models(module: "ModuleType") -> None:
+    _offer(module, MODEL_CLASSES)
+    _import_classes()
+
+
+def _after_data(module: "ModuleType") -> None:
+    # anomalib.data is often imported half-way through something else: wait until a name of ours is asked for
+    _offer(module, DATA_CLASSES)
+
+
+AFTER = {"anomalib.data": _after_data, "anomalib.models": _after_models}
 
 
 def _one_then_other(one: "Step", other: "Step") -> "Step":
@@ -88,8 +105,19 @@ class _Finder:
         return None
 
 
-def install() -> None:
-    """Install the import hook once, unless ``ANOMALIB_SOFS_AUTOLOAD=0``."""
-    if os.environ.get("ANOMALIB_SOFS_AUTOLOAD") == "0" or any(isinstance(f, _Finder) for f in sys.meta_path):
+def install(*, always: bool = False) -> None:
+    """Install the import hook once.
+
+    Args:
+        always: Even with ``ANOMALIB_SOFS_AUTOLOAD=0``, and for modules of anomalib that are imported already: what
+            ``import anomalib_sofs`` means.
+    """
+    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        return
+    if not always and os.environ.get("ANOMALIB_SOFS_AUTOLOAD") == "0":
         return
     sys.meta_path.insert(0, _Finder())
+    if always:
+        for name, step in AFTER.items():
+            if name in sys.modules:
+                step(sys.modules[name])

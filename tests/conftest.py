@@ -66,7 +66,7 @@ def products(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mixed_sizes(tmp_path_factory):
-    """A category whose images differ in size, not one of them divisible by the stride; JPEG images, PNG masks."""
+    """A category for MVTecLike: JPEG images of several sizes, not one divisible by the stride; PNG masks."""
     root = tmp_path_factory.mktemp("mixed")
     sizes = [(101, 155), (140, 97), (64, 200)]
     for number, size in enumerate(sizes):

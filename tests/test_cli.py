@@ -41,10 +41,10 @@ def episodic(products, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def anomaly_detection(mixed_sizes, tmp_path_factory):
-    """One few-shot anomaly detection run with the stock datamodule: its folder and what it printed."""
+    """One few-shot anomaly detection run on JPEG images of several sizes: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("fad")
     done = run(
-        "anomalib", "train", "--model", "Sofs", "--model.shot", "2", "--data", "MVTecAD", "--data.root", mixed_sizes,
+        "anomalib", "train", "--model", "Sofs", "--model.shot", "2", "--data", "MVTecLike", "--data.root", mixed_sizes,
         "--data.category", "part", *QUICK, cwd=folder,
     )  # fmt: skip
     return folder, done.stdout
@@ -110,7 +110,7 @@ def test_killed_training_resumes_from_the_last_checkpoint(products, tmp_path):
     assert resumed["global_step"] == saved["global_step"] + 1
 
 
-def test_stock_datamodule_detects_anomalies_at_native_resolution(anomaly_detection, mixed_sizes):
+def test_few_shot_anomaly_detection_finds_anomalies_at_native_resolution(anomaly_detection, mixed_sizes):
     folder, output = anomaly_detection
     assert set(table(output)) == {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_AUPRO", "pixel_F1Score"}
     state = torch.load(checkpoint(folder), weights_only=True)["state_dict"]
@@ -249,7 +249,7 @@ def test_benchmark_knows_our_classes_by_short_name(mixed_sizes, tmp_path):
             "seed": 0,
             "model": {"class_path": {"grid": ["Sofs"]}},
             "data": {
-                "class_path": "MVTecAD",
+                "class_path": "MVTecLike",
                 "init_args": {"root": str(mixed_sizes), "category": "part", "num_workers": 0},
             },
         },

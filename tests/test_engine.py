@@ -4,12 +4,12 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from anomalib.data import MVTecAD, get_datamodule
+from anomalib.data import get_datamodule
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
 from anomalib.models import get_model, list_models
 
-from anomalib_sofs import MVTecADEpisodes, Sofs
+from anomalib_sofs import MVTecADEpisodes, MVTecLike, Sofs
 
 SIZES = [(1, 3, 70, 113), (2, 3, 200, 96)]
 
@@ -20,7 +20,7 @@ def fitted(mixed_sizes, tmp_path_factory):
     root = tmp_path_factory.mktemp("engine")
     model = get_model("sofs")
     engine = Engine(default_root_dir=root, max_epochs=1, devices=1, accelerator="cpu")
-    datamodule = MVTecAD(root=mixed_sizes, category="part", num_workers=0)
+    datamodule = MVTecLike(root=mixed_sizes, category="part", num_workers=0)
     engine.fit(model=model, datamodule=datamodule)
     return engine, model, datamodule, root
 
@@ -42,7 +42,7 @@ def test_test_and_validate_and_train_after_fit(fitted, tmp_path):
     engine.validate(model=get_model("sofs"), datamodule=datamodule)
     again = Engine(default_root_dir=tmp_path, max_epochs=1, devices=1, accelerator="cpu")
     trained = again.train(
-        model=get_model("sofs"), datamodule=MVTecAD(root=datamodule.root, category="part", num_workers=0)
+        model=get_model("sofs"), datamodule=MVTecLike(root=datamodule.root, category="part", num_workers=0)
     )[0]
     assert trained == pytest.approx(tested, abs=1e-5)
 

@@ -1,9 +1,9 @@
-"""Episode datamodules."""
+"""Datamodules: episodes, and MVTec AD's layout with any image suffix."""
 
 from .defect_spectrum import DefectSpectrumEpisodes
 from .folder import FolderEpisodes
+from .mvtec_like import MVTecLike
 from .mvtecad import MVTecADEpisodes
-from .mvtecad import accept_all_suffixes as accept_all_suffixes
 from .surface_episodes import SurfaceEpisodes
 from .visa import VisaEpisodes
 from .vision import VisionEpisodes
@@ -12,6 +12,7 @@ __all__ = [
     "DefectSpectrumEpisodes",
     "FolderEpisodes",
     "MVTecADEpisodes",
+    "MVTecLike",
     "SurfaceEpisodes",
     "VisaEpisodes",
     "VisionEpisodes",

@@ -9,6 +9,9 @@ from anomalib.data import AnomalibDataModule
 from pandas import DataFrame
 from torch.utils.data import DataLoader
 
+from anomalib_sofs import user_errors
+from anomalib_sofs.arguments import ClosedUnitInterval, NonNegativeInt, PositiveInt, checked
+
 from .datasets import EpochSampler, QueryEpisodes, TrainEpisodes, TrainingCrops
 from .folds import Folds, novel_in
 from .shared_crops import SharedEpisodes, smallest_group
@@ -41,8 +44,8 @@ class EpisodeDataModule(AnomalibDataModule):
         fold: Number of a published split: its categories are novel, all others base. Instead of naming categories.
 
     Raises:
-        ValueError: If a category is both base and novel, ``fold`` does not exist or comes beside categories, or
-            ``train_batch_size`` is no multiple of ``episodes_per_batch``.
+        ValueError: If a value is not possible, a category is both base and novel, ``fold`` does not exist or comes
+            beside categories, or ``train_batch_size`` is no multiple of ``episodes_per_batch``.
     """
 
     FOLDS: ClassVar[Folds] = {}
@@ -53,57 +56,68 @@ class EpisodeDataModule(AnomalibDataModule):
         root: Path | str,
         base_categories: list[str] | None = None,
         novel_categories: list[str] | None = None,
-        shot: int = 1,
-        crops_per_shot: int = 1,
-        crop_size: int = 256,
-        normal_crop_prob: float = 0.3,
-        train_batch_size: int = 4,
-        eval_batch_size: int = 1,
-        num_workers: int = 2,
+        shot: PositiveInt = 1,
+        crops_per_shot: PositiveInt = 1,
+        crop_size: PositiveInt = 256,
+        normal_crop_prob: ClosedUnitInterval = 0.3,
+        train_batch_size: PositiveInt = 4,
+        eval_batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 2,
         seed: int = 0,
-        episodes_per_epoch: int | None = None,
-        episodes_per_batch: int | None = None,
-        normal_shot: int = 0,
-        test_limit: int | None = None,
-        val_limit: int = 2,
-        fold: int | None = None,
+        episodes_per_epoch: PositiveInt | None = None,
+        episodes_per_batch: PositiveInt | None = None,
+        normal_shot: NonNegativeInt = 0,
+        test_limit: PositiveInt | None = None,
+        val_limit: PositiveInt = 2,
+        fold: NonNegativeInt | None = None,
     ) -> None:
+        user_errors.install()
+        train_batch_size = checked("train_batch_size", train_batch_size, PositiveInt)
+        shot = checked("shot", shot, PositiveInt)
         super().__init__(
             train_batch_size=train_batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
+            eval_batch_size=checked("eval_batch_size", eval_batch_size, PositiveInt),
+            num_workers=checked("num_workers", num_workers, NonNegativeInt),
+            seed=int(seed),
         )
+        episodes_per_batch = checked("episodes_per_batch", episodes_per_batch, PositiveInt)
         if episodes_per_batch is None:
             episodes_per_batch = train_batch_size if train_batch_size >= smallest_group(shot) else 1
-        if episodes_per_batch < 1 or train_batch_size % episodes_per_batch:
-            msg = (
-                f"train_batch_size={train_batch_size} is no multiple of episodes_per_batch={episodes_per_batch}: a "
-                "step takes whole groups of episodes. Change one of them."
-            )
-            raise ValueError(msg)
+        fold = checked("fold", fold, NonNegativeInt)
+        with user_errors.as_message():
+            check_groups(train_batch_size, episodes_per_batch)
+            if fold is not None:
+                novel_categories = self.categories_of(fold, given=[base_categories, novel_categories])
+            check_disjoint(base_categories or [], novel_categories or [])
         self.root = Path(root)
-        if fold is not None:
-            if base_categories is not None or novel_categories is not None:
-                msg = (
-                    f"fold={fold} chooses the categories. Leave out base_categories and novel_categories, or the fold."
-                )
-                raise ValueError(msg)
-            novel_categories = novel_in(fold, self.FOLDS)
         self.fold = fold
         self.base_categories = base_categories
         self.novel_categories = novel_categories
         self.shot = shot
-        self.crops_per_shot = crops_per_shot
-        self.crop_size = crop_size
-        self.normal_crop_prob = normal_crop_prob
-        self.episodes_per_epoch = episodes_per_epoch
+        self.crops_per_shot = checked("crops_per_shot", crops_per_shot, PositiveInt)
+        self.crop_size = checked("crop_size", crop_size, PositiveInt)
+        self.normal_crop_prob = checked("normal_crop_prob", normal_crop_prob, ClosedUnitInterval)
+        self.episodes_per_epoch = checked("episodes_per_epoch", episodes_per_epoch, PositiveInt)
         self.episodes_per_batch = episodes_per_batch
-        self.normal_shot = normal_shot
-        self.test_limit = test_limit
-        self.val_limit = val_limit
-        check_disjoint(base_categories or [], novel_categories or [])
-        self._category = "_".join(novel_categories or [])
+        self.normal_shot = checked("normal_shot", normal_shot, NonNegativeInt)
+        self.test_limit = checked("test_limit", test_limit, PositiveInt)
+        self.val_limit = checked("val_limit", val_limit, PositiveInt)
+        self.category = "_".join(novel_categories or [])
+
+    def categories_of(self, fold: int, given: Sequence[list[str] | None]) -> list[str]:
+        """Return the novel categories of a fold.
+
+        Args:
+            fold: Its number.
+            given: Lists of categories that were named beside it, ``None`` where none was.
+
+        Raises:
+            ValueError: If there is no such fold, or categories were named, too.
+        """
+        if any(categories is not None for categories in given):
+            msg = f"fold={fold} chooses the categories. Leave out base_categories and novel_categories, or the fold."
+            raise ValueError(msg)
+        return novel_in(fold, self.FOLDS)
 
     @abstractmethod
     def list_categories(self) -> list[str]:
@@ -142,7 +156,7 @@ class EpisodeDataModule(AnomalibDataModule):
             return
         self._setup()
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def _setup(self, _stage: str | None = None) -> None:  # anomalib's abstract method: its name is given
         base, novel = self.resolve_categories()
         tables = []
         for categories in (base, novel):
@@ -224,3 +238,17 @@ class EpisodeDataModule(AnomalibDataModule):
             collate_fn=self.train_data.collate_fn,
             persistent_workers=self.num_workers > 0,
         )
+
+
+def check_groups(train_batch_size: int, episodes_per_batch: int) -> None:
+    """Check that a training step takes whole groups of episodes.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if train_batch_size % episodes_per_batch:
+        msg = (
+            f"train_batch_size={train_batch_size} is no multiple of episodes_per_batch={episodes_per_batch}: a step "
+            "takes whole groups of episodes. Change one of them."
+        )
+        raise ValueError(msg)

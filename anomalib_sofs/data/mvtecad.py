@@ -4,26 +4,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from anomalib.data import MVTecAD
-from anomalib.data.datasets.image import mvtecad
+from anomalib.data.datasets.image.mvtecad import CATEGORIES
 from pandas import DataFrame
-
-from anomalib_sofs.images import IMAGE_SUFFIXES
 
 from . import folds
 from .checks import refuse_escaping_links
 from .datamodule import EpisodeDataModule
 from .mvtec_table import mvtec_samples
 
-SUFFIXES = tuple(sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUFFIXES}))
-
-
-def accept_all_suffixes() -> None:
-    """Let anomalib's own MVTecAD read JPEG, BMP and TIFF, too: MVTec's layout is used for more than PNG files."""
-    mvtecad.IMG_EXTENSIONS = SUFFIXES  # type: ignore[assignment]
-
 
 class MVTecADEpisodes(EpisodeDataModule):
-    """Episodes over categories in MVTec AD's layout; anomalib downloads MVTec AD itself.
+    """Episodes over categories in MVTec AD's layout, images of any suffix; anomalib's loader downloads MVTec AD.
 
     Args:
         root: Folder that holds the categories.
@@ -38,7 +29,7 @@ class MVTecADEpisodes(EpisodeDataModule):
     def prepare_data(self) -> None:
         """Download MVTec AD as anomalib does, if one of its own categories is asked for and missing."""
         for category in [*(self.base_categories or []), *(self.novel_categories or [])]:
-            if category in mvtecad.CATEGORIES and not (self.root / category).is_dir():
+            if category in CATEGORIES and not (self.root / category).is_dir():
                 MVTecAD(root=self.root, category=category).prepare_data()
 
     def list_categories(self) -> list[str]:

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from anomalib_sofs import user_errors
+from anomalib_sofs.arguments import PositiveInt, checked
+
 from .folds import Folds
 from .mvtecad import MVTecADEpisodes
 from .surfaces import SURFACES, defect_classes, render
@@ -49,26 +52,24 @@ class SurfaceEpisodes(MVTecADEpisodes):
         root: Path | str = "./datasets/SurfaceEpisodes",
         base_categories: list[str] | None = None,
         novel_categories: list[str] | None = None,
-        styles: int = 1,
-        images_per_class: int = 4,
-        image_size: int = 256,
+        styles: PositiveInt = 1,
+        images_per_class: PositiveInt = 4,
+        image_size: PositiveInt = 256,
         **kwargs: Any,
     ) -> None:
         novel = list(novel_categories if novel_categories is not None else NOVEL)
         base = list(base_categories if base_categories is not None else [s for s in SURFACES if s not in novel])
         super().__init__(root, base_categories=base, novel_categories=novel, **kwargs)
-        unknown = [surface for surface in [*base, *novel] if surface not in SURFACES]
-        if unknown:
-            msg = f"No surface {', '.join(map(repr, unknown))}. There are: {', '.join(SURFACES)}."
-            raise ValueError(msg)
-        self.styles = styles
-        self.images_per_class = images_per_class
-        self.image_size = image_size
+        with user_errors.as_message():
+            check_surfaces([*base, *novel])
+        self.styles = checked("styles", styles, PositiveInt)
+        self.images_per_class = checked("images_per_class", images_per_class, PositiveInt)
+        self.image_size = checked("image_size", image_size, PositiveInt)
         self.surfaces = base, novel
-        self.root = Path(root) / f"{image_size}px-{images_per_class}each"
+        self.root = Path(root) / f"{self.image_size}px-{self.images_per_class}each"
         # each product is a category of its own: support and query show the same kind of part
         self.base_categories, self.novel_categories = (self._products(names) for names in (base, novel))
-        self._category = "_".join(novel)
+        self.category = "_".join(novel)
 
     def _products(self, surfaces: Sequence[str]) -> list[str]:
         return [f"{surface}_{style}" for surface in surfaces for style in range(self.styles)]
@@ -93,6 +94,18 @@ class SurfaceEpisodes(MVTecADEpisodes):
         """Render if needed, then read and check as for any other dataset."""
         self.prepare_data()
         super().setup(stage)
+
+
+def check_surfaces(names: Sequence[str]) -> None:
+    """Check that surfaces exist.
+
+    Raises:
+        ValueError: If one does not, with those that do.
+    """
+    unknown = [name for name in names if name not in SURFACES]
+    if unknown:
+        msg = f"No surface {', '.join(map(repr, unknown))}. There are: {', '.join(SURFACES)}."
+        raise ValueError(msg)
 
 
 def render_product(root: Path, product: str, images_per_class: int, size: int) -> None:

@@ -10,12 +10,23 @@ from anomalib import LearningType
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from cachetools import LRUCache
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
+from anomalib_sofs import user_errors
+from anomalib_sofs.arguments import (
+    ExistingFile,
+    ExistingFolder,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+    SupportSelection,
+    checked,
+    one_of,
+)
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
@@ -28,9 +39,12 @@ from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
 from .caching import kept
 from .encoding import SupportEncoding, encoding_bytes
 from .episodes import Episodes, own_crops, shared_crops
+from .equal_sizes import check_not_resized
+from .export import OPSET, quiet_export
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
+from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
 from .support_crops import crop_cache
 from .torch_model import SofsModel
@@ -54,6 +68,7 @@ class Sofs(AnomalibModule):
         shot: Support images in FAD; episode datamodules have their own.
         crops_per_shot: Most windows cut from a support image.
         support: Folder with the support set, see :meth:`SupportSet.from_folder`.
+        support_normal: Whether all images of that folder are good parts, whatever it is called.
         weights: ``"default"`` (the trained head that comes with the package, where one exists for this backbone),
             ``None`` (untrained), or a path: our checkpoint or the authors' published ``.pth``.
         head: ``"relation"`` (default) or ``"paper"``, the published form.
@@ -64,11 +79,15 @@ class Sofs(AnomalibModule):
             0.5: regions, masks, labels, metrics and exports follow. A larger one finds less, and less that is wrong.
         lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
             categories and away from the novel ones (measured, see docs/experiments.md).
-        epochs: Training epochs if neither ``trainer.max_epochs`` nor another limit is given.
+        epochs: Training epochs if neither ``trainer.max_epochs`` nor another limit is given; ``None`` leaves the end to
+            the trainer alone.
         pre_processor: anomalib component, or whether to use the default one.
         post_processor: Likewise.
         evaluator: Likewise.
         visualizer: Likewise.
+
+    Raises:
+        ValueError: If a value is not possible, naming the argument.
     """
 
     model: SofsModel
@@ -77,25 +96,40 @@ class Sofs(AnomalibModule):
     def __init__(
         self,
         backbone: str = DEFAULT_BACKBONE,
-        layers: Sequence[int] | None = None,
-        window_size: int | None = None,
-        shot: int = 1,
-        crops_per_shot: int = 4,
-        support: str | Path | None = None,
-        weights: str | Path | None = "default",
+        layers: list[NonNegativeInt] | None = None,
+        window_size: PositiveInt | None = None,
+        shot: PositiveInt = 1,
+        crops_per_shot: PositiveInt = 4,
+        support: ExistingFolder | None = None,
+        weights: Literal["default"] | ExistingFile | None = "default",
         head: HeadName = "relation",
         head_options: dict[str, Any] | None = None,
-        support_selection: Literal["first", "random"] = "first",
-        support_seed: int = 0,
-        threshold: float = 0.5,
-        lr: float = 1e-5,
-        epochs: int = 1,
+        support_selection: SupportSelection = "first",
+        support_seed: NonNegativeInt = 0,
+        threshold: OpenUnitInterval = 0.5,
+        lr: PositiveFloat = 1e-5,
+        epochs: PositiveInt | None = 1,
+        support_normal: bool = False,  # noqa: FBT001, FBT002 - arguments of a command line
         *,
         pre_processor: nn.Module | bool = True,
         post_processor: nn.Module | bool = True,
         evaluator: SofsEvaluator | bool = True,
         visualizer: SofsVisualizer | bool = True,
     ) -> None:
+        user_errors.install()
+        # plain values, before anomalib saves them: a checkpoint must load with weights_only=True
+        layers = None if layers is None else [checked("layers", layer, NonNegativeInt) for layer in layers]
+        window_size = checked("window_size", window_size, PositiveInt)
+        shot = checked("shot", shot, PositiveInt)
+        crops_per_shot = checked("crops_per_shot", crops_per_shot, PositiveInt)
+        support = checked("support", support, ExistingFolder)
+        weights = weights if weights == "default" else checked("weights", weights, ExistingFile)
+        head = one_of("head", head, HeadName)  # type: ignore[assignment]
+        support_selection = one_of("support_selection", support_selection, SupportSelection)  # type: ignore[assignment]
+        support_seed = checked("support_seed", support_seed, NonNegativeInt)
+        threshold = checked("threshold", threshold, OpenUnitInterval)
+        lr = checked("lr", lr, PositiveFloat)
+        epochs = checked("epochs", epochs, PositiveInt)
         super().__init__(
             pre_processor=pre_processor,
             post_processor=post_processor,
@@ -103,27 +137,29 @@ class Sofs(AnomalibModule):
             visualizer=visualizer,
         )
         # a checkpoint carries the encoding and the weights: the paths they came from need not exist any more
-        self.hparams.update({"support": None, "weights": None})
+        self.hparams.update({"support": None, "support_normal": False, "weights": None})
         self.shot = shot
         self.support_folder = support
+        self.support_normal = support_normal
         self.support_selection = support_selection
         self.support_seed = support_seed
         self.lr = lr
         self.epochs = epochs
-        features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
-        self.model = SofsModel(
-            features,
-            build_head(head, features, window_size, **(head_options or {})),
-            crops_per_shot=crops_per_shot,
-            threshold=threshold,
-        )
         self._encodings: LRUCache[object, SupportEncoding] = LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
         self._crops = crop_cache(CACHE_BYTES)
-        if weights == "default":
-            weights = packaged_weights(head, backbone)
-        if weights is not None:
-            load_into(self._head, read_state(weights), weights)
-            self.model.head_trained.fill_(value=True)
+        with user_errors.as_message():
+            features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
+            self.model = SofsModel(
+                features,
+                build_head(head, features, window_size, **(head_options or {})),
+                crops_per_shot=crops_per_shot,
+                threshold=threshold,
+            )
+            if weights == "default":
+                weights = packaged_weights(head, backbone)
+            if weights is not None:
+                load_into(self._head, read_state(weights), weights)
+                self.model.head_trained.fill_(value=True)
 
     @property
     def _head(self) -> nn.Module:
@@ -144,7 +180,7 @@ class Sofs(AnomalibModule):
     def prepare_support(self) -> None:
         """Make sure that there is a support encoding: from folder, checkpoint or the normal training images."""
         if self.support_folder is not None:
-            self.set_support(SupportSet.from_folder(self.support_folder))
+            self.set_support(SupportSet.from_folder(self.support_folder, normal=self.support_normal))
             self.support_folder = None
         elif self._episodic:
             if self.post_processor is not None:
@@ -154,7 +190,7 @@ class Sofs(AnomalibModule):
 
     def _normal_training_images(self) -> SupportSet:
         """Read the first (or drawn) ``shot`` normal training images of a stock datamodule."""
-        train_data = getattr(getattr(self._trainer, "datamodule", None), "train_data", None)
+        train_data = getattr(self.datamodule, "train_data", None)
         if train_data is None:
             msg = (
                 "No support set: pass support=FOLDER (image/ and mask/), load a checkpoint that carries one, or use a "
@@ -175,30 +211,55 @@ class Sofs(AnomalibModule):
     @property
     def _episodic(self) -> bool:
         """Whether the data brings its own support sets."""
-        return hasattr(getattr(self._trainer, "datamodule", None), "class_names")
+        return hasattr(self.datamodule, "class_names")
 
-    # -- Lightning hooks -----------------------------------------------------------------------------------------
+    # -- the run -------------------------------------------------------------------------------------------------
 
-    @AnomalibModule.trainer.setter  # type: ignore[attr-defined]
-    def trainer(self, trainer: Trainer | None) -> None:
-        """Limit the epochs where nothing else limits training; later, Lightning has put its own 1000 there."""
-        AnomalibModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
-        if trainer is None or trainer.max_epochs is not None or trainer.max_steps >= 0:
-            return
-        if not any(isinstance(callback, Timer) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            trainer.fit_loop.max_epochs = self.epochs
+    @property
+    def datamodule(self) -> Any:  # noqa: ANN401 - any LightningDataModule, with what its kind has
+        """The datamodule of the run, ``None`` where there is none or no run at all."""
+        try:
+            return getattr(self.trainer, "datamodule", None)
+        except RuntimeError:  # Lightning's answer where no trainer is attached
+            return None
+
+    def prepare_data(self) -> None:
+        """Say which datamodule reads the files, before a stock one fails to find them."""
+        refuse_unread_suffixes(self.datamodule)
 
     def setup(self, stage: str) -> None:
-        """Fit the run to the data: stock datamodules need no training and hold images of any size."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if self._episodic:
-            return
-        if datamodule is not None:
-            # anomalib would resize images of different sizes to fit into one batch
-            datamodule.train_batch_size = datamodule.eval_batch_size = 1
-        if stage == "fit":
-            self.trainer.fit_loop.max_epochs = 1
-            self.trainer.limit_train_batches = 1
+        """Check that batches need no resizing."""
+        if not self._episodic:
+            check_data(self.datamodule, stage)
+        elif stage == "fit":  # the sanity check before training may use the head as it is
+            self.model.head_trained.fill_(value=True)
+
+    def on_train_start(self) -> None:
+        """Say when training ends, and end at once where a resumed training is over already."""
+        if self._episodic and self._epochs is not None:
+            announce_end(self.trainer, self._epochs)
+            self._stop_after(self.trainer.current_epoch)
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """End few-shot anomaly detection with its first batch: it learns nothing, but validation sets the threshold."""
+        del batch, batch_idx
+        if not self._episodic:
+            self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        """Stop after ``epochs`` where the user set no limit."""
+        self._stop_after(self.trainer.current_epoch + 1)
+
+    @property
+    def _epochs(self) -> int | None:
+        """After how many epochs we end the training ourselves; ``None`` where the trainer does."""
+        return epochs_left_to_us(self.trainer, self.epochs)
+
+    def _stop_after(self, done: int) -> None:
+        if self._epochs is not None and done >= self._epochs:
+            self.trainer.should_stop = True
+
+    # -- Lightning hooks -----------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Load the backbone, or encode the support where nothing is trained."""
@@ -229,6 +290,7 @@ class Sofs(AnomalibModule):
         del dataloader_idx
         if self.trainer.training or self._episodic or not batch.image_path:
             return batch
+        check_not_resized(batch.image_path, batch.image.shape[-2:])
         if any(needs_own_reader(path) for path in batch.image_path):
             batch.image = torch.stack([read_image(path) for path in batch.image_path])
         return batch
@@ -314,14 +376,16 @@ class Sofs(AnomalibModule):
             {"params": [p for p in parameters if id(p) not in slow], "lr": 2 * self.lr},
         ]
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+        steps = self.trainer.estimated_stepping_batches
+        if self._epochs is not None:
+            steps = steps // (self.trainer.max_epochs or 1) * self._epochs
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=max(int(steps), 1), power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """No sanity check before training: it would need a trained head."""
-        return {"num_sanity_val_steps": 0}
+        """None: anomalib would put them over what the user gave."""
+        return {}
 
     @property
     def learning_type(self) -> LearningType:
@@ -360,9 +424,15 @@ class Sofs(AnomalibModule):
     # -- export --------------------------------------------------------------------------------------------------
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
-        """Export as anomalib does, after encoding the support folder."""
+        """Export as anomalib does, after encoding the support folder; what is exported keeps no gradients."""
         self._prepare_export()
-        return super().to_torch(export_root, model_file_name)
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self.requires_grad_(requires_grad=False)
+        try:
+            return super().to_torch(export_root, model_file_name)
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_()
 
     def to_onnx(  # type: ignore[override]  # anomalib's signature, not Lightning's
         self,
@@ -371,9 +441,14 @@ class Sofs(AnomalibModule):
         input_size: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> Path:
-        """Export as anomalib does, after encoding the support folder."""
+        """Export as anomalib does, after encoding the support folder, with the lowest opset that has every operator.
+
+        anomalib asks for opset 14, which the exporter tries, fails to convert to, and reports at length.
+        """
         self._prepare_export()
-        return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
+        kwargs = {"opset_version": OPSET, "verbose": False} | kwargs
+        with quiet_export():
+            return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
 
     def _prepare_export(self) -> None:
         if self.support_folder is not None or len(self.model.support) == 0:

@@ -1,0 +1,117 @@
+"""The `anomalib-sofs` command: what anomalib's own command has no word for.
+
+Nothing heavy is imported before it is needed: ``--help`` answers at once.
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+OK, SOME_SKIPPED, NOTHING_DONE = 0, 1, 2
+STORED = "-"
+TALKATIVE = ("lightning", "anomalib", "timm", "huggingface_hub")
+DESCRIPTION = "Small Object Few-shot Segmentation: mark a defect, find every other one."
+EPILOG = "exit codes of find: 0 nothing wrong, 1 some images were skipped, 2 nothing was done."
+
+
+def benchmark(argv: Sequence[str]) -> int:
+    """Run a benchmark, see ``python -m anomalib_sofs.benchmark``."""
+    from anomalib_sofs.benchmark.__main__ import main as run  # noqa: PLC0415
+
+    return run(argv)
+
+
+def find(argv: Sequence[str]) -> int:
+    """Find in images what a support set marks."""
+    arguments = find_parser().parse_args(argv)
+    be_quiet()
+    try:
+        from anomalib_sofs.find import find as run  # noqa: PLC0415
+
+        skipped = run(
+            None if arguments.support == STORED else arguments.support,
+            arguments.images,
+            arguments.out,
+            normal=arguments.normal,
+            ckpt_path=arguments.ckpt_path,
+            threshold=arguments.threshold,
+            accelerator=arguments.accelerator,
+        )
+    except KeyboardInterrupt:
+        sys.stderr.write("anomalib-sofs find: interrupted\n")
+        return NOTHING_DONE
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.stderr.write(f"anomalib-sofs find: {error}\n")
+        return NOTHING_DONE
+    return SOME_SKIPPED if skipped else OK
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "find": (find, "find in images what a support set marks, or whatever differs from good parts"),
+    "benchmark": (benchmark, "compare with other methods on your own data (python -m anomalib_sofs.benchmark)"),
+}
+
+
+def find_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``anomalib-sofs find``."""
+    parser = argparse.ArgumentParser(
+        "anomalib-sofs find",
+        description="Find in images what a support set marks; writes what `anomalib predict --model Sofs` writes.",
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "support",
+        metavar="SUPPORT",
+        help=f"folder with the marked images (image/ and mask/) or good parts; {STORED} takes the checkpoint's",
+    )
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="an image, or a folder of images")
+    parser.add_argument("--out", metavar="RESULTS", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--normal", action="store_true", help="all support images are good parts: find what differs")
+    parser.add_argument("--ckpt_path", metavar="CKPT", type=Path, help="checkpoint of a trained model")
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        help="probability from which a pixel is a defect, between 0 and 1 (0.5); a larger one finds less",
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto (default), cpu, gpu, ...: as Lightning names them")
+    return parser
+
+
+def be_quiet() -> None:
+    """Keep what others log and warn about off the screen; our own warnings stay."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.INFO)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def share(text: str) -> float:
+    """Read a number between 0 and 1, both excluded."""
+    value = float(text)
+    if not 0 < value < 1:
+        msg = f"{text} is not between 0 and 1"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    listed = "\n".join(f"  {name:<11}{text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        "anomalib-sofs",
+        usage="anomalib-sofs COMMAND ...",
+        description=DESCRIPTION,
+        epilog=f"commands (each has its own --help):\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=f"one of: {', '.join(COMMANDS)}")
+    given = list(sys.argv[1:] if argv is None else argv)
+    name = parser.parse_args(given[:1]).command  # the rest is the command's own
+    return COMMANDS[name][0](given[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

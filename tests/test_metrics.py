@@ -9,6 +9,7 @@ import anomalib.metrics
 import pytest
 import torch
 from anomalib.data import ImageBatch
+from anomalib.metrics import F1AdaptiveThreshold
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -17,7 +18,8 @@ from anomalib_sofs.data.items import EpisodeBatch
 from anomalib_sofs.metrics import AUPRO, AUROC, EpisodeIoU, ImageAUROC, SofsEvaluator
 from anomalib_sofs.metrics.class_confusion import ClassConfusion, ClassResults, class_of
 from anomalib_sofs.metrics.class_report import write_results
-from anomalib_sofs.metrics.score_bins import BINS, score_bins
+from anomalib_sofs.metrics.f1_threshold import F1Threshold
+from anomalib_sofs.metrics.score_bins import BINS, lowest_score, score_bins
 
 from .helpers_metrics import played
 
@@ -394,3 +396,39 @@ def test_a_report_of_classes_is_written_whole_or_not_at_all(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "classes.json").read_text() == before
     assert [file.name for file in tmp_path.iterdir()] == ["classes.json"]
+
+
+# -- threshold -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-1e30, 1e30, width=32))
+def test_the_lowest_score_of_a_bin_lies_in_it_and_the_next_lower_number_does_not(score):
+    number = int(score_bins(torch.tensor([score]))[0])
+    lowest = torch.tensor([lowest_score(number)])
+    assert float(lowest) <= score
+    assert int(score_bins(lowest)[0]) == number
+    assert int(score_bins(torch.nextafter(lowest, torch.tensor([-torch.inf])))[0]) < number
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_threshold_is_anomalibs_up_to_the_width_of_a_bin(seed):
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.rand(2, 30, 20, generator=generator) < 0.2
+    maps = (torch.rand(2, 30, 20, generator=generator) + 0.3 * truth) / 1.3
+    item = ImageBatch(image=torch.zeros(2, 3, 30, 20), anomaly_map=maps, gt_mask=truth)
+    found, expected = (
+        kind(fields=["anomaly_map", "gt_mask"], strict=False) for kind in (F1Threshold, F1AdaptiveThreshold)
+    )
+    for metric in (found, expected):
+        metric.update(item)
+    assert float(found.compute()) == pytest.approx(float(expected.compute()), rel=2**-13)
+
+
+def test_without_a_defective_pixel_the_limit_of_the_support_stays(caplog):
+    metric = F1Threshold(fields=["anomaly_map", "gt_mask"], strict=False)
+    maps = torch.rand(1, 8, 8)
+    metric.update(ImageBatch(image=torch.zeros(1, 3, 8, 8), anomaly_map=maps, gt_mask=torch.zeros(1, 8, 8).bool()))
+    assert float(metric.compute()) == 0.5
+    assert "The validation data shows no defective pixel" in caplog.text

@@ -27,6 +27,20 @@ def score_bins(scores: Tensor) -> Tensor:
     return bins.add_(fine).add_((INFINITY + LOW) >> COARSE_BITS)
 
 
+def lowest_score(number: int) -> float:
+    """Return the lowest score of a bin, see :func:`score_bins`."""
+    zero, fine = INFINITY >> COARSE_BITS, (HIGH - LOW) >> FINE_BITS
+    first = zero + (LOW >> COARSE_BITS)
+    if number < first:
+        ordered = (number - zero) << COARSE_BITS
+    elif number < first + fine:
+        ordered = LOW + ((number - first) << FINE_BITS)
+    else:
+        ordered = HIGH + ((number - first - fine) << COARSE_BITS)
+    bits = ordered if ordered >= 0 else -ordered - 2**31
+    return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
+
+
 def score_histogram(scores: Tensor) -> Tensor:
     """Count the scores of each bin.
 

@@ -7,6 +7,7 @@ from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 
 from anomalib_sofs.batches import AnyBatch
+from anomalib_sofs.metrics.f1_threshold import F1Threshold
 
 
 class SofsPostProcessor(PostProcessor):
@@ -15,6 +16,11 @@ class SofsPostProcessor(PostProcessor):
     In few-shot segmentation (FSS) maps are probabilities: threshold 0.5, no min-max normalisation, nothing is learned
     from validation data. In few-shot anomaly detection (FAD) everything is anomalib's.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # anomalib's base class offers no other way to choose the metric; its own keeps every pixel of the validation
+        self._pixel_threshold_metric: Any = F1Threshold(fields=["anomaly_map", "gt_mask"], strict=False)
 
     def use_probabilities(self, *, probabilities: bool) -> None:
         """Choose between FSS (``True``) and FAD."""

@@ -95,4 +95,3 @@ def write_png(image: Image.Image, path: Path, *, compression: int = 6) -> None:
     image.save(buffer, format="PNG", compress_level=compression)
     with written_whole(path) as file:
         file.write(buffer.getbuffer())
-

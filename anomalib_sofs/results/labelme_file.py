@@ -58,4 +58,3 @@ def _shape(region: Region) -> dict[str, Any]:
     Image.fromarray(region.mask.astype(np.uint8) * np.uint8(255)).save(buffer, "PNG")
     corners = [[float(left), float(top)], [float(left + width - 1), float(top + height - 1)]]
     return shape | {"shape_type": "mask", "points": corners, "mask": base64.b64encode(buffer.getvalue()).decode()}
-

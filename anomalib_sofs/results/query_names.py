@@ -78,4 +78,3 @@ class QueryNames:
         normal = label is not None and not bool(label[row])
         name = self._of_file(str(batch.image_path[row])).name  # shortened, and with its suffix where it needs it
         return Path(batch.category[row], NORMAL if normal else batch.defect_class[row], name)
-

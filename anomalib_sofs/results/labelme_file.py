@@ -20,8 +20,8 @@ def write_labelme(place: Path, image: Path, size: tuple[int, int], regions: Sequ
     """Write what was found as LabelMe's polygons, or as its masks where a region has holes.
 
     Either gives exactly the region's pixels when it is drawn as LabelMe draws it. The image is put beside the file (a
-    link where the file system can, else a copy): LabelMe pages through the folder as it is, and what was corrected there
-    is a folder of supports or of training data wherever it is moved.
+    link where the file system can, else a copy): LabelMe pages through the folder as it is, and what was corrected
+    there is a folder of supports or of training data wherever it is moved.
 
     Args:
         place: Folder and name of the file and of the image beside it, without suffix.

@@ -104,8 +104,8 @@ class Writer:
         if not self._outside_said and not np.array_equal(inside, values):
             self._outside_said = True
             logger.warning(
-                "The scores of %s reach from %.3g to %.3g and are cut off at 0 and 1 in the results. Use the model's own "
-                "post-processor, which brings them there.",
+                "The scores of %s reach from %.3g to %.3g and are cut off at 0 and 1 in the results. Use the model's "
+                "own post-processor, which brings them there.",
                 source,
                 np.min(values),
                 np.max(values),

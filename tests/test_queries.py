@@ -13,7 +13,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from anomalib_sofs import Sofs
-from anomalib_sofs.queries import check_queries, query_check
 
 from . import trees
 from .conftest import SCRIPTS, pictures_folder, run
@@ -115,7 +114,7 @@ def test_from_python_the_predictions_of_the_others_are_returned(mixed, support_f
     assert [batch.image_path for batch in predictions] == [
         [str(mixed / name)] for name in (f"{LONG}.png", "ä ö/0.png", "ä ö/1.png")
     ]
-    check = query_check(engine.trainer)
+    check = next(callback for callback in engine.trainer.callbacks if hasattr(callback, "skipped"))
     assert [path.name for path, _ in check.skipped] == ["cut.jpg", "cut.png", "empty.png"]
     assert caplog.records[-1].getMessage().startswith("3 of 6 images could not be read and have no results:")
 
@@ -131,6 +130,8 @@ def test_nothing_but_broken_files_is_an_error_that_says_so(support_folder, tmp_p
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
 def test_truncated_files_of_every_kind_are_found(tmp_path, suffix):
+    from anomalib_sofs.queries import check_queries
+
     whole = trees.picture(tmp_path / f"whole.{suffix}", (64, 80))
     cut = truncated(trees.picture(tmp_path / f"cut.{suffix}", (64, 80)))
     checked = check_queries([cut, whole])
@@ -141,6 +142,8 @@ def test_truncated_files_of_every_kind_are_found(tmp_path, suffix):
 
 
 def test_an_image_with_numbers_that_are_none_is_found(tmp_path):
+    from anomalib_sofs.queries import check_queries
+
     values = np.full((4, 4), 0.5, np.float32)
     values[1, 2] = np.nan
     Image.fromarray(values).save(tmp_path / "nan.tiff")
@@ -150,5 +153,7 @@ def test_an_image_with_numbers_that_are_none_is_found(tmp_path):
 
 
 def test_hidden_folders_above_the_images_do_not_matter(tmp_path):
+    from anomalib_sofs.queries import check_queries
+
     image = trees.picture(tmp_path / ".cache/images/0.png")
     assert check_queries([image]).images == [image]

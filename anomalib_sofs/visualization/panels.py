@@ -134,7 +134,8 @@ def _columns(sizes: Sequence[tuple[int, int]], caption: int, gap: int) -> int:
         rows = [sizes[start : start + columns] for start in range(0, len(sizes), columns)]
         return abs(math.log(width / sum(max(h for _, h in row) + caption for row in rows) / SHAPE))
 
-    return min(range(1, len(sizes) + 1), key=distance)
+    # as few columns as a number of rows allows: no row is shorter than it must be
+    return min((-(-len(sizes) // rows) for rows in range(1, len(sizes) + 1)), key=distance)
 
 
 def _disc(radius: int) -> NDArray[np.uint8]:

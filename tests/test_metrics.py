@@ -402,8 +402,9 @@ def test_a_report_of_classes_is_written_whole_or_not_at_all(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(-1e30, 1e30, width=32))
-def test_the_lowest_score_of_a_bin_lies_in_it_and_the_next_lower_number_does_not(score):
+@given(st.floats(2**-100, 2**100, width=32), st.booleans())
+def test_the_lowest_score_of_a_bin_lies_in_it_and_the_next_lower_number_does_not(score, negative):
+    score = -score if negative else score
     number = int(score_bins(torch.tensor([score]))[0])
     lowest = torch.tensor([lowest_score(number)])
     assert float(lowest) <= score
@@ -418,12 +419,14 @@ def test_the_threshold_is_anomalibs_up_to_the_width_of_a_bin(seed):
     truth = torch.rand(2, 30, 20, generator=generator) < 0.2
     maps = (torch.rand(2, 30, 20, generator=generator) + 0.3 * truth) / 1.3
     item = ImageBatch(image=torch.zeros(2, 3, 30, 20), anomaly_map=maps, gt_mask=truth)
-    found, expected = (
-        kind(fields=["anomaly_map", "gt_mask"], strict=False) for kind in (F1Threshold, F1AdaptiveThreshold)
-    )
-    for metric in (found, expected):
+    reached = []
+    for kind in (F1Threshold, F1AdaptiveThreshold):
+        metric = kind(fields=["anomaly_map", "gt_mask"], strict=False)
         metric.update(item)
-    assert float(found.compute()) == pytest.approx(float(expected.compute()), rel=2**-13)
+        found = maps >= metric.compute()
+        reached.append(float(2 * (found & truth).sum() / (found.sum() + truth.sum())))
+    # a bin may hold a few pixels more than the best threshold would take
+    assert reached[0] == pytest.approx(reached[1], abs=2e-3)
 
 
 def test_without_a_defective_pixel_the_limit_of_the_support_stays(caplog):

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from anomalib.data import ImageBatch, PredictDataset
 from anomalib.engine import Engine
-from anomalib_sofs.results.coco_file import write_coco
-from anomalib_sofs.results.query_names import QueryNames
-from anomalib_sofs.results.writer import Result, Writer
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch.utils.data import DataLoader
@@ -17,6 +14,9 @@ from torch.utils.data import DataLoader
 from anomalib_sofs import Sofs
 from anomalib_sofs.annotations.coco import read_coco
 from anomalib_sofs.annotations.labelme import read_labelme
+from anomalib_sofs.results.coco_file import write_coco
+from anomalib_sofs.results.query_names import QueryNames
+from anomalib_sofs.results.writer import Result, Writer
 
 from . import trees
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import distributed, nn
 
 from anomalib_sofs.batches import AnyBatch
-from anomalib_sofs.model.post_processor import decide
+from anomalib_sofs.decision import decide
 
 from .aupro import AUPRO
 from .auroc import AUROC, ImageAUROC
@@ -83,7 +83,7 @@ class SofsEvaluator(Evaluator):
         del outputs
         # distances have no threshold before the first validation has ended: FAD has nothing to measure yet
         if self.episodic:
-            _decide(batch, pl_module)
+            decide(batch, pl_module.post_processor)
             self._update(_loader(trainer.val_dataloaders, dataloader_idx), batch, batch_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,7 +108,7 @@ class SofsEvaluator(Evaluator):
     ) -> None:
         """Measure a batch."""
         del outputs
-        _decide(batch, pl_module)
+        decide(batch, pl_module.post_processor)
         self._update(_loader(trainer.test_dataloaders, dataloader_idx), batch, batch_idx)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -185,8 +185,8 @@ class SofsEvaluator(Evaluator):
         if rows.pred_mask is None:
             self._say(
                 "decision",
-                f"No F1 score, no IoU: nothing decides what is a defect ({where}). Distances from normal images "
-                "have no threshold without a post-processor; leave out post_processor=False.",
+                f"No F1 score, no IoU: nothing decides what is a defect ({where}): the post-processor's "
+                "enable_thresholding is False.",
             )
         if self.confusion is not None and rows.image_path is None and rows.mask_path is None:
             self._say(
@@ -215,13 +215,6 @@ def _metrics(*, episodic: bool) -> list[Any]:
         AUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
         F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
     ]
-
-
-def _decide(batch: AnyBatch, pl_module: LightningModule) -> None:
-    """Decide what is a defect if nobody has, but for distances: only a post-processor gives them a threshold."""
-    records = getattr(batch, "support_records", None) or []
-    if pl_module.post_processor is not None or not any(record["normal"] for record in records):
-        decide(batch, pl_module.post_processor)
 
 
 def _evaluated(datamodule: object) -> list[object]:

@@ -28,6 +28,7 @@ from anomalib_sofs.arguments import (
     one_of,
 )
 from anomalib_sofs.batches import AnyBatch
+from anomalib_sofs.decision import decide
 from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
 from anomalib_sofs.queries import QueryCheck
@@ -353,7 +354,10 @@ class Sofs(AnomalibModule):
         batch.best_class = found.maps.argmax(dim=1) + 1
         batch.support_records = [encoding.record for encoding in encodings]
         batch.support_previews = [encoding.preview for encoding in encodings]
-        return batch.update(anomaly_map=found.maps.amax(dim=1), pred_score=found.score)
+        batch.update(anomaly_map=found.maps.amax(dim=1), pred_score=found.score)
+        if self.post_processor is None:
+            decide(batch)
+        return batch
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""

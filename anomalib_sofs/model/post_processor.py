@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import torch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 
 from anomalib_sofs.batches import AnyBatch
+from anomalib_sofs.decision import decide
 from anomalib_sofs.metrics.f1_threshold import F1Threshold
 
 
@@ -42,21 +42,3 @@ class SofsPostProcessor(PostProcessor):
         """Normalise and cut the maps, then give every pixel that is a defect its class."""
         super().post_process_batch(batch)
         decide(batch, self)
-
-
-def decide(batch: AnyBatch, post_processor: object = None) -> None:
-    """Decide what is a defect, where that has not been done, without normalising anything.
-
-    This is the one place that does so: everything else reads ``pred_label``, ``pred_mask`` and ``class_map``
-    ``(B, H, W)``, 0 where there is no defect, else the number of the most probable class, from 1 on.
-
-    Args:
-        batch: Probabilities, or distances after normalisation. Distances that were not normalised have no threshold.
-        post_processor: Whose sensitivities count; without one, a defect is more probable than not.
-    """
-    rule = post_processor if isinstance(post_processor, PostProcessor) else PostProcessor()
-    if rule.enable_thresholding:
-        rule.threshold_batch(batch)
-    best = getattr(batch, "best_class", None)
-    if best is not None and batch.pred_mask is not None:
-        batch.class_map = torch.where(batch.pred_mask, best, 0)

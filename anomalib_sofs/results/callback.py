@@ -13,7 +13,6 @@ from rich.console import Console
 from anomalib_sofs.batches import AnyBatch
 
 from .coco_file import clear_drafts, write_coco
-from .decision import DECISION, found_classes
 from .files import UnwritableError
 from .folder import ResultsFolder
 from .names import common_folder
@@ -45,7 +44,6 @@ class ResultsWriter(Callback):
         self._names = QueryNames()
         self._writer = Writer(Path(), None)
         self._reserved: ResultsFolder | None = None
-        self._decision_said = False
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give every image a place for its results, in a folder that no other run writes to."""
@@ -78,10 +76,7 @@ class ResultsWriter(Callback):
     ) -> None:
         """Write the results of a batch."""
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
-        if getattr(batch, "class_map", None) is None and not self._decision_said:
-            self._decision_said = True
-            logger.warning("No post-processor decides what is a defect: in the results, pixels above %s are.", DECISION)
-        classes = as_array(found_classes(batch))
+        classes = as_array(batch.class_map)
         probability = as_array(batch.anomaly_map)
         records = getattr(batch, "support_records", None)
         for row, stem in enumerate(self.stems):
@@ -91,6 +86,7 @@ class ResultsWriter(Callback):
                 probability=probability[row],
                 classes=classes[row].astype(np.int64),
                 score=float(batch.pred_score[row]),
+                threshold=batch.threshold,
                 names=getattr(batch, "class_names", None) or [f"class_{i + 1}" for i in range(int(classes[row].max()))],
                 support=dict(records[row]) if records else {},
             )

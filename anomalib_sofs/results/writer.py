@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .coco_file import CocoDraft
-from .decision import DECISION
 from .files import write_json, write_png
 from .folder import LABELME
 from .labelme_file import write_labelme
@@ -37,6 +36,8 @@ class Result:
     """The image's score, in [0, 1]."""
     names: Sequence[str]
     """Class names, number 1 first."""
+    threshold: float = 0.5
+    """Value of the map above which a pixel was found."""
     support: Mapping[str, Any] = field(default_factory=dict)
     """Which support set made it: ``images``, ``labels``, ``normal``."""
 
@@ -80,7 +81,7 @@ class Writer:
             "height": size[0],
             "width": size[1],
             "score": round(score, 4),
-            "threshold": DECISION,
+            "threshold": result.threshold,
             "classes": list(result.names),
             "regions": [describe_region(region, size) for region in regions],
             "support": dict(result.support),

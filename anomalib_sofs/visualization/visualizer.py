@@ -13,7 +13,6 @@ from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.model.backbone import IMAGE_MEAN, IMAGE_STD
 from anomalib_sofs.results.callback import as_array, results_writer, say
-from anomalib_sofs.results.decision import found_classes
 from anomalib_sofs.results.files import write_png
 from anomalib_sofs.results.folder import mark_new_folder
 from anomalib_sofs.results.query_names import QueryNames, image_files
@@ -101,7 +100,7 @@ class SofsVisualizer(Visualizer):
 def _draw(batch: AnyBatch, folder: Path, stems: Sequence[Path]) -> None:
     names = getattr(batch, "class_names", None) or [DEFECT]
     legend = [(f"{i} {name}", _colour(i)) for i, name in enumerate(names, start=1)] if len(names) > 1 else ""
-    classes = as_array(found_classes(batch))
+    classes = as_array(batch.class_map)
     for row, stem in enumerate(stems):
         image = _picture(batch.image[row])
         panels = [*_support(batch, row), ("query", image), *_truth(batch, row, image)]

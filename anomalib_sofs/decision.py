@@ -9,8 +9,9 @@ from anomalib_sofs.batches import AnyBatch
 def decide(batch: AnyBatch, post_processor: object = None) -> None:
     """Decide what is a defect, where that has not been done, without normalising anything.
 
-    Everything else reads ``pred_label``, ``pred_mask`` and ``class_map`` ``(B, H, W)``, 0 where there is no defect, else
-    the number of the most probable class, from 1 on; ``threshold`` is the value of the maps above which a pixel is one.
+    Everything else reads ``pred_label``, ``pred_mask`` and ``class_map`` ``(B, H, W)``, 0 where there is no defect,
+    else the number of the most probable class, from 1 on; ``threshold`` is the value of the maps above which a pixel
+    is one.
 
     Args:
         batch: Maps and scores in [0, 1].

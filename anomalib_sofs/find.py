@@ -29,7 +29,7 @@ class ImageFiles(PredictDataset):
 
 
 def list_images(path: Path) -> list[Path]:
-    """List an image, or the images of a folder and all folders in it, by name; hidden ones are left out.
+    """List an image, or the images of a folder and all folders in it, by name.
 
     Raises:
         FileNotFoundError: If there is no such path, or no image.
@@ -39,13 +39,7 @@ def list_images(path: Path) -> list[Path]:
     if not path.is_dir():
         msg = f"{path} does not exist. IMAGES is an image or a folder of images."
         raise FileNotFoundError(msg)
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not files:
         msg = f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})."
         raise FileNotFoundError(msg)

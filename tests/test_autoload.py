@@ -32,6 +32,18 @@ def test_nothing_heavy_is_imported_at_start(tmp_path):
     assert python(code, tmp_path).stdout.strip() == "[]"
 
 
+def test_importing_the_package_imports_nothing_heavy_and_still_registers(tmp_path):
+    code = (
+        "import sys, anomalib_sofs; print([m for m in ('torch', 'anomalib') if m in sys.modules]);"
+        "from anomalib.data import MVTecLike; import anomalib.models; print(anomalib.models.Sofs is anomalib_sofs.Sofs);"
+        + LIST
+    )
+    for switch in ("0", "1"):
+        assert python(code, tmp_path, ANOMALIB_SOFS_AUTOLOAD=switch).stdout.split() == ["[]", "True", "True"]
+    after = f"import anomalib.models, anomalib_sofs; print(anomalib.models.Sofs.__name__); {LIST}"
+    assert python(after, tmp_path, ANOMALIB_SOFS_AUTOLOAD="0").stdout.split() == ["Sofs", "True"]
+
+
 def test_our_own_failure_leaves_anomalib_working_and_names_the_cause(tmp_path):
     broken = tmp_path / "anomalib_sofs"
     broken.mkdir()
@@ -49,4 +61,6 @@ def test_wheel_ships_the_start_up_files_and_the_trained_head(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"anomalib_sofs.pth", "anomalib_sofs.start", "anomalib_sofs_autoload.py", "anomalib_sofs/py.typed"} <= names
+    (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
+    assert b"anomalib-sofs = anomalib_sofs.cli:main" in zipfile.ZipFile(wheel).read(entry_points)
     assert "anomalib_sofs/model/pretrained/relation-tf_efficientnet_lite0.safetensors" in names

@@ -54,8 +54,8 @@ def announce_end(trainer: Trainer, epochs: int) -> None:
         logger.info("No limit was given: training ends after %d epochs (--model.epochs).", epochs)
         return
     logger.warning(
-        "max_epochs is %d, which is also what Lightning takes where nothing is given: training ends after %d epochs, "
-        "as Sofs(epochs=%d) says. Sofs(epochs=None) leaves the end to the trainer.",
+        "max_epochs is %d, as Lightning takes it where nothing is given, too: training ends after %d epochs, as "
+        "Sofs(epochs=%d) says. Sofs(epochs=None) leaves the end to the trainer.",
         UNSET_EPOCHS,
         epochs,
         epochs,

@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-def checked(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401 - each kind has its own type
+def checked(name: str, value: Any, kind: Any) -> Any:
     """Return a value as a plain number or string.
 
     Args:
@@ -76,7 +76,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401 - each kin
     return next(plain(conforming) for plain in (int, float, str) if isinstance(conforming, plain))
 
 
-def one_of(name: str, value: str, choices: Any) -> str:  # noqa: ANN401 - a Literal has no type of its own
+def one_of(name: str, value: str, choices: Any) -> str:
     """Return one of the strings of a ``Literal``.
 
     Raises:

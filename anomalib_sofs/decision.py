@@ -1,12 +1,12 @@
 """The one place that decides what is a defect."""
 
+from typing import Any
+
 import torch
 from anomalib.post_processing import PostProcessor
 
-from anomalib_sofs.batches import AnyBatch
 
-
-def decide(batch: AnyBatch, post_processor: object = None) -> None:
+def decide(batch: Any, post_processor: object = None) -> None:
     """Decide what is a defect, where that has not been done, without normalising anything.
 
     Everything else reads ``pred_label``, ``pred_mask`` and ``class_map`` ``(B, H, W)``, 0 where there is no defect,

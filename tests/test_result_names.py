@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
+
 from anomalib_sofs.results.files import UnwritableError, write_json
 from anomalib_sofs.results.folder import ResultsFolder
-
 from anomalib_sofs.results.names import result_stems
 
 from . import trees

@@ -163,7 +163,7 @@ def _listed(annotations: Path, places: Sequence[Path], root: Path) -> dict[Any, 
     return listed
 
 
-def _run_lengths(segmentation: Any, image: Listed, where: str) -> Iterator[dict]:  # noqa: ANN401
+def _run_lengths(segmentation: Any, image: Listed, where: str) -> Iterator[dict]:
     """Encode a segmentation, whichever of COCO's three forms it has."""
     if not segmentation:
         msg = f"{where} has no segmentation. Draw its outline, or remove it: boxes alone are not enough."

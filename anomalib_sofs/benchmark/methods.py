@@ -93,7 +93,7 @@ def _full_model(weights: str) -> SofsModel:
     raise BenchmarkError(" / ".join(errors))
 
 
-def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:  # noqa: ANN401 - another head
+def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:
     model = SofsModel(backbone, head, like.detector, like.crops_per_shot).eval()
     model.get_buffer("head_trained").fill_(value=True)  # there is nothing to train
     return model

@@ -12,7 +12,6 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 from torch import distributed, nn
 
-from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.decision import decide
 
 from .aupro import AUPRO
@@ -75,7 +74,7 @@ class SofsEvaluator(Evaluator):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: STEP_OUTPUT | None,
-        batch: AnyBatch,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -102,7 +101,7 @@ class SofsEvaluator(Evaluator):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: STEP_OUTPUT | None,
-        batch: AnyBatch,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -127,7 +126,7 @@ class SofsEvaluator(Evaluator):
 
     # -- counting ------------------------------------------------------------------------------------------------
 
-    def _update(self, loader: object, batch: AnyBatch, batch_idx: int) -> None:
+    def _update(self, loader: object, batch: Any, batch_idx: int) -> None:
         size = len(batch.image)
         self._seen = 0 if batch_idx == 0 else self._seen
         count = new_rows(loader, self._seen, size)
@@ -221,17 +220,17 @@ def _evaluated(datamodule: object) -> list[object]:
     return [getattr(datamodule, name) for name in ("val_data", "test_data") if hasattr(datamodule, name)]
 
 
-def _loader(loaders: Any, number: int) -> object:  # noqa: ANN401
+def _loader(loaders: Any, number: int) -> object:
     return loaders[number] if isinstance(loaders, Sequence) else loaders
 
 
-def _first_rows(batch: AnyBatch, count: int) -> SimpleNamespace:
+def _first_rows(batch: Any, count: int) -> SimpleNamespace:
     """Return what the metrics read of the first ``count`` images."""
     values = {name: getattr(batch, name, None) for name in PER_IMAGE}
     return SimpleNamespace(**{name: None if value is None else value[:count] for name, value in values.items()})
 
 
-def _row(values: Any, number: int) -> Any:  # noqa: ANN401
+def _row(values: Any, number: int) -> Any:
     """Return one image's value of a field that may be missing."""
     return None if values is None else values[number]
 

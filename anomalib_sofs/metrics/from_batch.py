@@ -5,8 +5,6 @@ from typing import Any
 from anomalib.metrics import AnomalibMetric
 from torchmetrics import Metric
 
-from anomalib_sofs.batches import AnyBatch
-
 PIXELS = "gt_mask"
 
 
@@ -17,7 +15,7 @@ class FromBatch(AnomalibMetric, Metric):
     ``batch.ignore_mask``, where there is one, are passed on as the third argument of a pixel metric.
     """
 
-    def update(self, batch: AnyBatch, *args: Any, **kwargs: Any) -> None:
+    def update(self, batch: Any, *args: Any, **kwargs: Any) -> None:
         """Add a batch; one that lacks a field is left out, or refused if the metric is strict.
 
         Raises:
@@ -36,7 +34,7 @@ class FromBatch(AnomalibMetric, Metric):
         metric: Any = super(AnomalibMetric, self)
         metric.update(*values)
 
-    def compute(self) -> Any:  # noqa: ANN401
+    def compute(self) -> Any:
         """Return the value over all processes, whether or not this one has seen anything."""
         metric: Any = super(AnomalibMetric, self)
         return metric.compute()

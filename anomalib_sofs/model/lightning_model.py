@@ -27,7 +27,6 @@ from anomalib_sofs.arguments import (
     checked,
     one_of,
 )
-from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.decision import decide
 from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
@@ -217,7 +216,7 @@ class Sofs(AnomalibModule):
     # -- the run -------------------------------------------------------------------------------------------------
 
     @property
-    def datamodule(self) -> Any:  # noqa: ANN401 - any LightningDataModule, with what its kind has
+    def datamodule(self) -> Any:
         """The datamodule of the run, ``None`` where there is none or no run at all."""
         try:
             return getattr(self.trainer, "datamodule", None)
@@ -241,7 +240,7 @@ class Sofs(AnomalibModule):
             announce_end(self.trainer, self._epochs)
             self._stop_after(self.trainer.current_epoch)
 
-    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """End few-shot anomaly detection with its first batch: it learns nothing, but validation sets the threshold."""
         del batch, batch_idx
         if not self._episodic:
@@ -286,7 +285,7 @@ class Sofs(AnomalibModule):
         """Make sure that there is a support set."""
         self.prepare_support()
 
-    def on_before_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Read images of more than 8 bits and turned ones again: anomalib's own reader gets them wrong."""
         del dataloader_idx
         if self.trainer.training or self._episodic or not batch.image_path:
@@ -298,7 +297,7 @@ class Sofs(AnomalibModule):
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """Learn from a batch of episodes; few-shot anomaly detection learns nothing."""
         del batch_idx
         loss = self.training_loss(batch)
@@ -307,12 +306,12 @@ class Sofs(AnomalibModule):
             self.log("train_loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=len(batch.image))
         return loss
 
-    def training_loss(self, batch: AnyBatch) -> Tensor | None:
+    def training_loss(self, batch: Any) -> Tensor | None:
         """Compute the loss of a batch of training episodes; ``None`` where the data has none."""
         episodes = self._episodes(batch)
         return None if episodes is None else cast("SegmentationHead", self._head).loss(self.model.backbone, episodes)
 
-    def _episodes(self, batch: AnyBatch) -> Episodes | None:
+    def _episodes(self, batch: Any) -> Episodes | None:
         """Read the episodes off a batch; images were normalised, support crops were not."""
         if getattr(batch, "supports", None) is not None:
             return shared_crops(batch.image, batch.gt_mask, batch.supports)
@@ -321,22 +320,22 @@ class Sofs(AnomalibModule):
             return own_crops(batch.image, batch.gt_mask, support, batch.support_mask)
         return None
 
-    def validation_step(self, batch: AnyBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+    def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Segment a batch."""
         del args, kwargs
         return self._segment(batch)
 
-    def test_step(self, batch: AnyBatch, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+    def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Segment a batch."""
         del batch_idx, args, kwargs
         return self._segment(batch)
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Segment a batch."""
         del batch_idx, dataloader_idx
         return self._segment(batch)
 
-    def _segment(self, batch: AnyBatch) -> AnyBatch:
+    def _segment(self, batch: Any) -> Any:
         if not bool(torch.isfinite(batch.image).all()):
             msg = f"{batch.image_path} holds values that are not numbers (NaN or infinity)."
             raise ValueError(msg)

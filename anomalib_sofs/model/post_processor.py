@@ -5,7 +5,6 @@ from typing import Any
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 
-from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.decision import decide
 from anomalib_sofs.metrics.f1_threshold import F1Threshold
 
@@ -30,7 +29,7 @@ class SofsPostProcessor(PostProcessor):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: AnyBatch,
+        outputs: Any,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -38,7 +37,7 @@ class SofsPostProcessor(PostProcessor):
         if self.enable_normalization:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 
-    def post_process_batch(self, batch: AnyBatch) -> None:
+    def post_process_batch(self, batch: Any) -> None:
         """Normalise and cut the maps, then give every pixel that is a defect its class."""
         super().post_process_batch(batch)
         decide(batch, self)

@@ -42,7 +42,7 @@ def epochs_left_to_us(trainer: Trainer, epochs: int | None) -> int | None:
     return epochs if config is None or config.get("trainer.max_epochs") is None else None
 
 
-def saved_config(trainer: Trainer) -> Any:  # noqa: ANN401 - jsonargparse's Namespace
+def saved_config(trainer: Trainer) -> Any:
     """Return the configuration that the command line was given and saves, ``None`` in Python."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next((callback.config for callback in callbacks if isinstance(callback, SaveConfigCallback)), None)
@@ -67,7 +67,7 @@ def has_timer(trainer: Trainer) -> bool:
     return any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
-def refuse_unread_suffixes(datamodule: Any) -> None:  # noqa: ANN401 - whatever the run has
+def refuse_unread_suffixes(datamodule: Any) -> None:
     """Refuse a stock datamodule whose folder holds images, but none that it reads.
 
     Raises:
@@ -91,7 +91,7 @@ def refuse_unread_suffixes(datamodule: Any) -> None:  # noqa: ANN401 - whatever 
         raise ValueError(msg)
 
 
-def check_data(datamodule: Any, stage: str) -> None:  # noqa: ANN401 - whatever the run has
+def check_data(datamodule: Any, stage: str) -> None:
     """Check before the run that no image must be resized to fit into a batch.
 
     Args:

@@ -10,8 +10,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from rich.console import Console
 
-from anomalib_sofs.batches import AnyBatch
-
 from .coco_file import clear_drafts, write_coco
 from .files import UnwritableError
 from .folder import ResultsFolder
@@ -59,7 +57,7 @@ class ResultsWriter(Callback):
         self._writer = Writer(self.folder, common_folder(files) if files else None, trainer.global_rank)
 
     def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Give the queries of a batch their places."""
         del trainer, pl_module, batch_idx, dataloader_idx
@@ -69,8 +67,8 @@ class ResultsWriter(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: AnyBatch,
-        batch: AnyBatch,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -125,7 +123,7 @@ def results_writer(trainer: Trainer) -> ResultsWriter | None:
     return next((callback for callback in trainer.callbacks if isinstance(callback, ResultsWriter)), None)  # type: ignore[attr-defined]
 
 
-def as_array(tensor: Any) -> NDArray[Any]:  # noqa: ANN401
+def as_array(tensor: Any) -> NDArray[Any]:
     """Return a tensor on any device as an array; half precision becomes single."""
     return tensor.detach().float().cpu().numpy()
 

@@ -135,5 +135,5 @@ def _numbered(index: list[tuple[str, Path, int]]) -> Iterator[tuple[int, dict[st
             yield number, json.loads(file.readline())
 
 
-def _json(content: Any) -> bytes:  # noqa: ANN401
+def _json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()

@@ -77,7 +77,7 @@ def unwritable(folder: Path, error: OSError) -> UnwritableError:
     return UnwritableError(msg)
 
 
-def write_json(content: Any, path: Path) -> None:  # noqa: ANN401 - whatever JSON holds
+def write_json(content: Any, path: Path) -> None:
     """Write plain data as JSON."""
     with written_whole(path) as file:
         file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())

@@ -12,7 +12,7 @@ from .names import result_stems, shortened
 logger = logging.getLogger(__name__)
 
 
-def image_files(loaders: Any) -> list[str]:  # noqa: ANN401 - Lightning's data loader, or a list of them
+def image_files(loaders: Any) -> list[str]:
     """List the image files behind data loaders, as far as their datasets tell."""
     files: list[str] = []
     for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
@@ -38,7 +38,7 @@ class QueryNames:
         self._step = processes
         self._said = False
 
-    def of(self, batch: Any) -> list[Path]:  # noqa: ANN401 - a batch of anomalib's or of ours
+    def of(self, batch: Any) -> list[Path]:
         """Return folder and name of the results of each query in a batch.
 
         Episodes go to a folder of their category and class; queries without a file are called ``query_00000``, ...
@@ -73,7 +73,7 @@ class QueryNames:
             self.stems[path] = stem
         return self.stems[path]
 
-    def _episode(self, batch: Any, row: int) -> Path:  # noqa: ANN401
+    def _episode(self, batch: Any, row: int) -> Path:
         label = getattr(batch, "gt_label", None)
         normal = label is not None and not bool(label[row])
         name = self._of_file(str(batch.image_path[row])).name  # shortened, and with its suffix where it needs it

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 
 from anomalib_sofs.annotations.labels import DEFECT
-from anomalib_sofs.batches import AnyBatch
 from anomalib_sofs.model.backbone import IMAGE_MEAN, IMAGE_STD
 from anomalib_sofs.results.callback import as_array, results_writer, say
 from anomalib_sofs.results.files import write_png
@@ -57,8 +57,8 @@ class SofsVisualizer(Visualizer):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: AnyBatch,
-        batch: AnyBatch,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -70,8 +70,8 @@ class SofsVisualizer(Visualizer):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: AnyBatch,
-        batch: AnyBatch,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -97,7 +97,7 @@ class SofsVisualizer(Visualizer):
         return Path(self.folder or trainer.default_root_dir) / "images"
 
 
-def _draw(batch: AnyBatch, folder: Path, stems: Sequence[Path]) -> None:
+def _draw(batch: Any, folder: Path, stems: Sequence[Path]) -> None:
     names = getattr(batch, "class_names", None) or [DEFECT]
     legend = [(f"{i} {name}", _colour(i)) for i, name in enumerate(names, start=1)] if len(names) > 1 else ""
     classes = as_array(batch.class_map)
@@ -112,7 +112,7 @@ def _draw(batch: AnyBatch, folder: Path, stems: Sequence[Path]) -> None:
         write_png(side_by_side(panels, legend), place.with_name(f"{place.name}.png"), compression=FAST)
 
 
-def _support(batch: AnyBatch, row: int) -> list[tuple[str, Picture]]:
+def _support(batch: Any, row: int) -> list[tuple[str, Picture]]:
     previews = getattr(batch, "support_previews", None)
     if previews is None or previews[row] is None:
         return []
@@ -121,12 +121,12 @@ def _support(batch: AnyBatch, row: int) -> list[tuple[str, Picture]]:
     return [(caption, previews[row].permute(1, 2, 0).cpu().numpy())]
 
 
-def _normal(batch: AnyBatch, row: int) -> bool:
+def _normal(batch: Any, row: int) -> bool:
     records = getattr(batch, "support_records", None)
     return records is not None and records[row]["normal"]
 
 
-def _truth(batch: AnyBatch, row: int, image: Picture) -> list[tuple[str, Picture]]:
+def _truth(batch: Any, row: int, image: Picture) -> list[tuple[str, Picture]]:
     if getattr(batch, "gt_mask", None) is None:
         return []
     return [("truth", outline(image, as_array(batch.gt_mask[row]).astype(bool), TRUTH, line_width(image)))]

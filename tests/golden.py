@@ -153,7 +153,11 @@ def probabilities(head: PaperHead, queries: list[list[Tensor]], supports: list[l
     maps = []
     for b in range(len(queries)):
         encoding = model.encode(support(*zip(images[4 * b : 4 * b + 4], masks[b], strict=True)))
-        maps.append(model(model.normalise(images[12 + b])[None], encoding).anomaly_map)
+        query = model.normalise(images[12 + b])[None]
+        if encoding.normal:  # step 10, before the support's own limits bring it to [0, 1]
+            maps.append(model.detector.distance_maps(model.backbone, query, encoding.encodings[0])[:, 0])
+        else:
+            maps.append(model(query, encoding).anomaly_map)
     return torch.cat(maps)
 
 

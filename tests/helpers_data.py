@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from anomalib_sofs.data.datamodule import EpisodeDataModule
-from anomalib_sofs.images import read_mask
+from anomalib_sofs.tensors import read_mask
 
 KWARGS = {"num_workers": 0}
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +17,18 @@ from anomalib.metrics import AUPRO, AUROC
 from PIL import Image
 from rich.progress import Progress
 
-from anomalib_sofs.benchmark.categories import segmentation_tables
+from anomalib_sofs.benchmark.__main__ import main
+from anomalib_sofs.benchmark.categories import detection_tables, segmentation_tables
+from anomalib_sofs.benchmark.few_normals import choose_support
 from anomalib_sofs.benchmark.fss import evaluate
+from anomalib_sofs.benchmark.machine import without_paths
 from anomalib_sofs.benchmark.methods import build_methods
-from anomalib_sofs.benchmark.scores import auroc, pixel_scores
+from anomalib_sofs.benchmark.scores import auroc, best_f1, f1, pixel_scores
+from anomalib_sofs.benchmark.tally import Tally
 from anomalib_sofs.data.datasets import QueryEpisodes
+from anomalib_sofs.data.items import EpisodeItem
 from anomalib_sofs.data.surfaces import render
+from anomalib_sofs.metrics import EpisodeIoU
 
 SURFACE, CLASSES, SIZE = "ground_steel", ("scratch", "pit"), (96, 80)
 
@@ -76,65 +84,91 @@ def fss(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path
 def fad(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     file = tmp_path_factory.mktemp("fad") / "fad.json"
     done = benchmark(
-        "fad", "--root", root, "--categories", "plate", "--shots", "1,2", "--peers", "patchcore,winclip", "--limit", 2,
-        "--json", file,
+        "fad", "--root", root, "--categories", "plate", "--shots", "1,2", "--draws", 2,
+        "--peers", "patchcore,winclip", "--limit", 2, "--json", file,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout, file
 
 
-METHODS = ["SOFS", "SOFS, ablated", "target semantic prior"]
+METHODS = ["sofs", "discriminant", "prior"]
+FSS_KEYS = {
+    "category",
+    "seed",
+    "shots",
+    "normal_shots",
+    "method",
+    "iou",
+    "miou",
+    "fb_iou",
+    "false_positives",
+    "false_area",
+}
+FAD_KEYS = {"category", "method", "shots", "draw", "image_auroc", "pixel_auroc", "aupro", "f1"}
 
 
-def test_fss_has_a_record_for_every_category_seed_and_method(fss):
-    results = json.loads(fss[1].read_text())["results"]
-    assert [(r["category"], r["seed"], r["method"]) for r in results] == [
+def test_fss_has_a_row_for_every_category_seed_and_method(fss):
+    rows = json.loads(fss[1].read_text())["rows"]
+    assert [(r["category"], r["seed"], r["method"]) for r in rows] == [
         (c, s, m) for c in ("plate", "strip") for s in (0, 1) for m in METHODS
     ]
-    for record in results:
-        assert set(record["iou"]) == set(CLASSES)
-        assert all(0 <= value <= 1 for value in record["iou"].values())
-        assert record["miou"] == pytest.approx(np.mean(list(record["iou"].values())))
-        assert record["queries"] == 4
-        assert record["seconds_per_image"] > 0
-        assert record["backbone_ratio"] > 0
+    for row in rows:
+        assert set(row) >= FSS_KEYS
+        assert (row["shots"], row["normal_shots"], row["queries"]) == (1, 0, 4)
+        assert set(row["iou"]) == set(CLASSES)
+        assert all(0 <= value <= 1 for value in row["iou"].values())
+        assert row["miou"] == pytest.approx(np.mean(list(row["iou"].values())))
+        assert row["seconds_per_image"] > 0
+        assert row["backbone_ratio"] > 0
 
 
 def test_fss_counts_false_positives_where_there_are_normal_images(fss):
-    for record in json.loads(fss[1].read_text())["results"]:
-        alarms = record["false_positives"]
-        if record["category"] == "strip":
-            assert alarms is None
+    for row in json.loads(fss[1].read_text())["rows"]:
+        if row["category"] == "strip":
+            assert row["false_positives"] is row["false_area"] is None
+            assert row["normal_queries"] == 0
         else:
-            assert alarms["images"] == 3
-            assert 0 <= alarms["share"] <= 1
-            assert set(alarms["by_support_class"]) == set(CLASSES)
+            assert row["normal_queries"] == 3
+            assert row["false_positives"] in {0, 1 / 3, 2 / 3, 1}
+            assert 0 <= row["false_area"] <= row["false_positives"]
+            assert set(row["false_positives_by_support_class"]) == set(CLASSES)
 
 
-def test_results_say_where_they_come_from(fss):
-    content = json.loads(fss[1].read_text())
-    assert content["command"].startswith("python -m anomalib_sofs.benchmark fss --root ")
-    assert content["seeds"] == [0, 1]
-    assert "cores" in content["machine"]
-    assert {"python", "anomalib", "torch", "anomalib-sofs"} <= set(content["versions"])
+def test_results_say_where_they_come_from_without_a_path_of_the_machine(fss, fad, root):
+    for printed, file in (fss, fad):
+        content = json.loads(file.read_text())
+        assert content["command"].startswith(
+            f"python -m anomalib_sofs.benchmark {content['task']} --root ROOT --json FILE --categories "
+        )
+        assert "cores" in content["machine"]
+        assert {"python", "anomalib", "torch", "anomalib-sofs", "scikit-learn"} <= set(content["versions"])
+        for text in (file.read_text(), file.with_suffix(".csv").read_text(), printed):
+            assert not re.search(r"(?<![\w.:/])/[\w.-]+/", text)
+            assert str(root) not in text
+
+
+def test_paths_in_messages_shrink_to_names():
+    text = "[Errno 2] '/home/me/x y/a.png': see https://hub.co/models/x, C:\\data\\b.png (and/or 1/2), /tmp/c"
+    assert without_paths("FileNotFoundError: /home/me/models/a.bin is missing") == "FileNotFoundError: a.bin is missing"
+    assert "https://hub.co/models/x, b.png (and/or 1/2), c" in without_paths(text)
 
 
 def test_fss_table_gives_mean_and_spread_over_seeds(fss):
     markdown, file = fss
-    content = json.loads(file.read_text())
-    values = [r["miou"] for r in content["results"] if (r["category"], r["method"]) == ("plate", "SOFS")]
-    row = next(r for r in content["summary"] if (r["category"], r["method"]) == ("plate", "SOFS"))
-    assert row["miou"] == pytest.approx({"mean": np.mean(values), "least": min(values), "most": max(values)})
+    rows = json.loads(file.read_text())["rows"]
+    values = [100 * r["miou"] for r in rows if (r["category"], r["method"]) == ("plate", "sofs")]
     line = next(line for line in markdown.splitlines() if line.startswith("| plate | SOFS | 1 |"))
-    assert f"{100 * np.mean(values):.1f}" in line
+    assert f"| {np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f}) |" in line
     assert "x backbone" in markdown
 
 
 def test_fss_writes_csv_plot_and_the_worst_queries(fss):
     file = fss[1]
-    rows = list(csv.DictReader(file.with_suffix(".csv").open()))
-    assert len(rows) == 2 * 2 * len(METHODS)
-    assert float(rows[0]["miou"]) == pytest.approx(json.loads(file.read_text())["results"][0]["miou"])
+    lines = list(csv.DictReader(file.with_suffix(".csv").open()))
+    rows = json.loads(file.read_text())["rows"]
+    assert len(lines) == 2 * 2 * len(METHODS)
+    assert float(lines[0]["miou"]) == pytest.approx(rows[0]["miou"])
+    assert float(lines[0]["iou_pit"]) == pytest.approx(rows[0]["iou"]["pit"])
     assert Image.open(file.with_suffix(".png")).format == "PNG"
     for name in ("plate", "strip"):
         for defect in CLASSES:
@@ -145,24 +179,74 @@ def test_fss_writes_csv_plot_and_the_worst_queries(fss):
 
 
 def test_fad_compares_with_peers_on_the_same_images(fad):
-    results = json.loads(fad[1].read_text())["results"]
-    assert [(r["method"], r["shot"]) for r in results] == [
-        (m, k) for m in ("SOFS", "PatchCore", "WinCLIP") for k in (1, 2)
+    rows = json.loads(fad[1].read_text())["rows"]
+    assert [(r["method"], r["shots"], r["draw"]) for r in rows] == [
+        (m, k, d) for m in ("sofs", "patchcore", "winclip") for k in (1, 2) for d in (0, 1)
     ]
-    for record in results[:4]:
-        assert "error" not in record
-        assert all(0 <= record[name] <= 1 for name in ("image_auroc", "pixel_auroc", "aupro"))
-        assert record["seconds_per_image"] > 0
-        assert record["backbone_ratio"] > 0
+    for row in rows[:8]:
+        assert set(row) >= FAD_KEYS
+        assert "error" not in row
+        assert all(0 <= row[name] <= 1 for name in ("image_auroc", "pixel_auroc", "aupro", "f1"))
+        assert row["f1"] <= row["f1_best"]
+        assert row["f1_threshold"] == ("support" if row["method"] == "sofs" else "test images")
+        assert row["queries"] == 6  # two of each class and of the good ones
+        assert row["seconds_per_image"] > 0
+        assert row["backbone_ratio"] > 0
+    assert rows[4]["f1"] == rows[4]["f1_best"]  # anomalib's models learn their threshold from the test images
+
+
+def test_another_draw_is_another_support(root):
+    table = detection_tables(root, ["plate"], 2)["plate"]
+    names = ["000.png", "001.png", "002.png"]
+    first, *drawn = ([Path(path).name for path in choose_support(table, "plate", 2, draw)] for draw in range(4))
+    assert first == names[:2]
+    assert drawn == [random.Random(f"{draw}/plate").sample(names, 2) for draw in (1, 2, 3)]  # noqa: S311
+    assert all(Path(path).parent.parent.name == "train" for path in choose_support(table, "plate", 3, 1))
 
 
 def test_a_peer_without_weights_is_a_row_that_says_so(fad):
     markdown, file = fad
-    rows = [r for r in json.loads(file.read_text())["results"] if r["method"] == "WinCLIP"]
+    rows = [r for r in json.loads(file.read_text())["rows"] if r["method"] == "winclip"]
     if all("error" not in row for row in rows):
         pytest.skip("WinCLIP's weights are there")
-    assert all("weights cannot be had" in row["error"] for row in rows)
+    for row in rows:
+        assert "weights cannot be had" in row["error"]
+        assert row["image_auroc"] is row["pixel_auroc"] is row["aupro"] is row["f1"] is None
     assert "| WinCLIP | 1 | weights cannot be had (" in markdown
+
+
+def test_normal_supports_are_rows_of_their_own_and_a_category_without_any_says_so(root, tmp_path, capsys):
+    file = tmp_path / "fss.json"
+    options = ("--categories", "strip,plate", "--limit", 1, "--seeds", 0, "--normal_shots", "0,2", "--json", file)
+    assert main([str(part) for part in ("fss", "--root", root, *options)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["category"], row["normal_shots"], row["method"]) for row in rows] == [
+        *(("strip", 0, name) for name in METHODS), ("strip", 2, "sofs"),
+        *(("plate", 0, name) for name in METHODS), ("plate", 2, "sofs"), ("plate", 2, "discriminant"),
+    ]  # fmt: skip
+    assert rows[3]["error"] == "0 normal training images"
+    assert rows[3]["miou"] is None
+    assert "| strip | SOFS | 1 | 2 | 0 normal training images |" in capsys.readouterr().out
+    for row in rows[4:]:
+        assert 0 <= row["false_area"] <= row["false_positives"] <= 1
+
+
+def test_ignored_pixels_count_for_nothing():
+    truth = torch.zeros(10, 10, dtype=torch.bool)
+    truth[0, :4] = True
+    found = truth.clone()
+    found[5:] = True  # 50 pixels too many
+    tally = Tally(EpisodeIoU(["part/pit"]), seconds=[1.0])
+    item = EpisodeItem(
+        image=torch.zeros(3, 10, 10), gt_mask=truth, category="part", defect_class="pit", counted=torch.tensor(True)
+    )
+    tally.add(item, found)
+    assert tally.result()["iou"]["pit"] == pytest.approx(4 / 54)
+    item.ignore_mask = torch.zeros(10, 10, dtype=torch.bool)
+    item.ignore_mask[5:] = True
+    tally = Tally(EpisodeIoU(["part/pit"]), seconds=[1.0])
+    tally.add(item, found)
+    assert tally.result()["iou"]["pit"] == 1
 
 
 def test_nothing_is_found_above_a_threshold_that_no_pixel_reaches(root):
@@ -191,7 +275,7 @@ def wrong_arguments(root: Path, tmp_path: Path) -> dict[str, tuple[list[object],
         "peer": (command("fad", peers="patchcore,dino"), "unknown peer 'dino'; there are: patchcore, padim"),
         "json": (command("fss", json=tmp_path / "file" / "x.json"), "cannot be written"),
         "weights": (command("fss", weights=tmp_path / "no.safetensors"), "no.safetensors does not exist"),
-        "normals": (command("fad", categories="strip"), "has 0 images"),
+        "normals": (command("fad", categories="strip"), "has 0 normal images"),
         "seeds": (command("fss", seeds="0,x"), "whole numbers"),
         "threshold": (command("fss", threshold="50"), "between 0 and 1, got '50'"),
     }
@@ -199,8 +283,6 @@ def wrong_arguments(root: Path, tmp_path: Path) -> dict[str, tuple[list[object],
 
 @pytest.mark.parametrize("case", ["category", "root", "peer", "json", "weights", "normals", "seeds", "threshold"])
 def test_a_wrong_request_is_one_line_and_code_2(root, tmp_path, case, capsys):
-    from anomalib_sofs.benchmark.__main__ import main
-
     arguments, message = wrong_arguments(root, tmp_path)[case]
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
@@ -223,7 +305,7 @@ def test_scores_agree_with_anomalib_where_its_sigmoid_does_not_matter():
     masks = torch.zeros(4, 24, 32, dtype=torch.bool)
     masks[0, 2:9, 3:8] = masks[1, 10:12, 20:30] = masks[1, 0:3, 0:3] = True
     maps = (torch.rand(masks.shape, generator=generator) + 0.3 * masks) / 1.3
-    found = pixel_scores(list(maps.numpy()), list(masks.numpy()))
+    found = pixel_scores(list(maps.numpy()), list(masks.numpy().astype(np.uint8)))
     batch = ImageBatch(image=torch.zeros(4, 3, 24, 32), anomaly_map=maps, gt_mask=masks)
     fields = ["anomaly_map", "gt_mask"]
     aupro, pixel_auroc = AUPRO(fields=fields), AUROC(fields=fields)
@@ -231,6 +313,11 @@ def test_scores_agree_with_anomalib_where_its_sigmoid_does_not_matter():
         metric.update(batch)
     expected = {"aupro": float(aupro.compute()), "pixel_auroc": float(pixel_auroc.compute())}
     assert found == pytest.approx(expected, abs=1e-4)
+    # rows that are ignored might as well not be there
+    cropped = pixel_scores(list(maps[:, :20].numpy()), list(masks[:, :20].numpy().astype(np.uint8)))
+    ignored = masks.numpy().astype(np.uint8)
+    ignored[:, 20:] = 255
+    assert pixel_scores(list(maps.numpy()), list(ignored)) == pytest.approx(cropped)
 
 
 def test_large_scores_are_not_saturated():
@@ -238,3 +325,10 @@ def test_large_scores_are_not_saturated():
     assert auroc(scores, np.array([False, False, True, True])) == 1
     assert auroc(scores, np.array([True, True, True, True])) is None
     assert auroc(np.zeros(4), np.array([False, True, False, True])) == 0.5
+
+
+def test_f1_of_decisions_and_at_its_best():
+    scores, defect = np.array([20.0, 30.0, 40.0, 50.0]), np.array([False, True, False, True])
+    assert f1(scores > 45, defect) == pytest.approx(2 / 3)
+    assert best_f1(scores, defect) == pytest.approx(0.8)  # all but the lowest: two of three
+    assert f1(scores > 0, np.ones(4, dtype=bool)) is best_f1(scores, np.ones(4, dtype=bool)) is None

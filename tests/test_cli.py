@@ -15,7 +15,7 @@ from PIL import Image
 
 from anomalib_sofs import Sofs, SupportSet
 from anomalib_sofs.data.surfaces import render
-from anomalib_sofs.images import read_image
+from anomalib_sofs.tensors import read_image
 
 from .conftest import REAL_DATA, REPOSITORY, SCRIPTS, needs_real_data, pictures_folder, run, table
 

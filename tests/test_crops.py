@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomalib_sofs.data.crops import Augment, crop_around, resize_whole, rotate
-from anomalib_sofs.windows import apply_in_windows
+from anomalib_sofs.windows import Windows, apply_in_windows
 
 settings.register_profile("quick", max_examples=60, deadline=None)
 settings.load_profile("quick")
@@ -163,9 +163,11 @@ def test_windows_cover_every_pixel_and_average_to_what_they_saw(height, width, c
         shapes.add(tuple(windows.shape[-2:]))
         return windows[:, :1]
 
-    seen = apply_in_windows(image, segment, crop, 8, fixed=fixed)
+    seen = apply_in_windows(image, segment, Windows(crop, 8, fixed=fixed))
     assert torch.allclose(seen, image[:, :1], atol=1e-5)
-    constant = apply_in_windows(image, lambda windows: torch.full_like(windows[:, :1], 0.25), crop, 8, fixed=fixed)
+    constant = apply_in_windows(
+        image, lambda windows: torch.full_like(windows[:, :1], 0.25), Windows(crop, 8, fixed=fixed)
+    )
     assert torch.allclose(constant, torch.full((1, 1, height, width), 0.25))
     assert all(h <= crop and w <= crop and h % 8 == w % 8 == 0 for h, w in shapes)
     if fixed:
@@ -175,6 +177,6 @@ def test_windows_cover_every_pixel_and_average_to_what_they_saw(height, width, c
 def test_one_pixel_survives_windows():
     image = torch.zeros(1, 3, 131, 77)
     image[..., 100, 70] = 1
-    seen = apply_in_windows(image, lambda windows: windows[:, :1], 32, 8)
+    seen = apply_in_windows(image, lambda windows: windows[:, :1], Windows(32, 8))
     assert seen[0, 0].nonzero().tolist() == [[100, 70]]
     assert seen.max() == pytest.approx(1)

@@ -82,7 +82,7 @@ def test_the_backbone_sees_a_query_once_for_all_classes(model):
     for labels in (["a"], ["a", "b"], ["a", "b", "c"]):
         encoding = model.encode(support(*[DARK, BRIGHT, DARK][: len(labels)], labels=labels))
         passes.clear()
-        model.predict(query(model), encoding).maps
+        model.predict(query(model), encoding)
         counts.append(len(passes))
     handle.remove()
     assert len(set(counts)) == 1
@@ -299,9 +299,9 @@ TINY = {
     "one pixel in a large image": marked(200, 180, (99, 77, 100, 78)),
     "one pixel in the corner": marked(90, 90, (0, 0, 1, 1)),
     "one pixel of a tiny image": marked(5, 7, (2, 3, 3, 4)),
-    "one pixel and nothing else": marked(1, 1, (0, 0, 1, 1)),
+    "one pixel of two": marked(1, 2, (0, 0, 1, 1)),
     "a single row": marked(1, 60, (0, 20, 1, 23)),
-    "everything marked": marked(40, 50, (0, 0, 40, 50)),
+    "everything but a row marked": marked(40, 50, (0, 0, 39, 50)),
     "no structure at all": (torch.zeros(64, 64), marked(64, 64, (9, 9, 12, 12))[1]),
 }
 

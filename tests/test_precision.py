@@ -1,5 +1,7 @@
 """Other precisions and devices: closed forms are computed in float32 whatever the model's own precision is."""
 
+import copy
+
 import pytest
 import torch
 
@@ -25,9 +27,10 @@ def test_autocast_gives_finite_maps_close_to_those_of_float32(dtype, tolerance, 
         found = model(image, model.encode(examples))
     assert found.anomaly_map.dtype == torch.float32
     assert bool(torch.isfinite(found.anomaly_map).all())
-    # the defect of a few pixels is found in both; half a percent of the pixels, at its edge, may differ by more
+    # the defect of a few pixels is found in both; one percent of the pixels, at its edge, may differ by more; distances
+    # from normality have no plateaus at 0 and 1, so that the digits that the backbone lost show everywhere
     difference = (found.anomaly_map - expected.anomaly_map).abs().flatten()
-    assert float(difference.quantile(0.99)) < tolerance
+    assert float(difference.quantile(0.99)) < (tolerance if task == "marked" else 5 * tolerance)
     assert float(found.pred_score) == pytest.approx(float(expected.pred_score), abs=5 * tolerance)
 
 
@@ -39,9 +42,7 @@ def test_a_model_of_another_precision_takes_its_support_along(make, dtype):
     model.support = model.encode(support(DARK))
     image = model.normalise(QUERY)[None]
     expected = model(image).anomaly_map
-    other = make()
-    other.support = other.encode(support(DARK))
-    other.to(dtype)
+    other = copy.deepcopy(model).to(dtype)  # the tests share one backbone
     assert {tensor.dtype for tensor in other.support.buffers() if tensor.is_floating_point()} == {torch.float32}
     found = other(other.normalise(QUERY)[None]).anomaly_map
     assert bool(torch.isfinite(found).all())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anomalib_sofs.results.regions import describe_regions
-from anomalib_sofs.visualization.panels import FOUND, heat, outline, side_by_side
+from anomalib_sofs.visualization.panels import FOUND, heat, outline, point_out, side_by_side
 
 
 def test_regions_are_described_exactly_largest_first():
@@ -78,3 +78,35 @@ def test_heat_is_stronger_where_the_score_is_higher():
     grey = np.full((1, 2, 3), 100, np.uint8)
     low, high = heat(grey, np.array([[0.0, 1.0]]))[0].astype(int)
     assert abs(high - 100).max() > 2 * abs(low - 100).max()
+
+
+def test_small_pictures_stand_in_one_row_and_large_ones_on_a_canvas_like_a_screen():
+    small, large = np.zeros((100, 300, 3), np.uint8), np.zeros((300, 1000, 3), np.uint8)
+    assert side_by_side([("a", small)] * 4).size == (4 * 300 + 3 * 6, 100 + 18)
+    # 3018 pixels in a row: one below the other is nearer to a screen's shape
+    assert side_by_side([("a", large)] * 3).size == (1000, 3 * (300 + 18) + 2 * 6)
+    square = np.zeros((1600, 1600, 3), np.uint8)  # letters, lines and gaps are twice as large
+    assert side_by_side([("a", square)] * 4).size == (2 * 1600 + 12, 2 * (1600 + 36) + 12)
+
+
+def test_a_much_smaller_picture_is_enlarged_by_a_whole_number_to_be_seen_beside_the_others():
+    joined = side_by_side(
+        [("support", np.zeros((100, 100, 3), np.uint8)), ("query", np.zeros((350, 350, 3), np.uint8))]
+    )
+    assert joined.size == (300 + 6 + 350, 350 + 18)
+
+
+def test_only_defects_that_are_easily_overlooked_get_a_frame():
+    image, mask = np.full((1000, 1000, 3), 77, np.uint8), np.zeros((1000, 1000), bool)
+    mask[500:502, 300:303] = True  # tiny
+    mask[100:400, 600:900] = True
+    drawn = point_out(image, mask, FOUND)
+    ys, xs = np.nonzero((drawn == FOUND).all(axis=2))
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (480, 521, 280, 322)  # 20 pixels around it
+    assert (drawn[481:521, 281:322] == 77).all()
+
+
+def test_the_outline_of_a_class_does_not_cover_another_one():
+    classes = np.repeat([[0, 1, 2, 0]], 4, axis=0)
+    drawn = outline(np.zeros((4, 4, 3), np.uint8), classes == 1, FOUND, others=classes > 0)
+    assert (drawn == FOUND).all(axis=2).tolist() == [[True, False, False, False]] * 4

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalib_sofs.images import is_deep, read_image, read_mask
+from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.model.support import rows_by_class
+from anomalib_sofs.tensors import read_image, read_mask
 
 SIZE = (6, 8)  # height, width
 
@@ -54,21 +55,35 @@ def test_masks_are_matched_by_stem_with_or_without_mask_suffix(tmp_path):
     assert not support.normal
 
 
-def test_an_empty_mask_is_a_normal_image_among_defects(tmp_path):
-    for name, pixels in (("a", 4), ("b", 0)):
-        picture(tmp_path / f"image/{name}.png")
-        mask_file(tmp_path / f"mask/{name}.png", pixels)
+def test_normal_images_lie_in_a_folder_good_beside_the_marked_ones(tmp_path):
+    picture(tmp_path / "image/a.png", 10)
+    mask_file(tmp_path / "mask/a.png", 4)
+    picture(tmp_path / "Good/b.png", 20)
     support = SupportSet.from_folder(str(tmp_path))
-    assert [int(mask.sum()) for mask in support.masks] == [4, 0]
+    assert rows(support) == [("defect", 10, 4), ("good", 20, 0)]
     assert not support.normal
 
 
-@pytest.mark.parametrize("place", ["image/", ""])
-def test_without_a_mask_folder_all_images_are_normal(tmp_path, place):
-    picture(tmp_path / f"{place}a.png", 10)
-    picture(tmp_path / f"{place}b.png", 20)
-    support = SupportSet.from_folder(tmp_path)
-    assert rows(support) == [("defect", 10, 0), ("defect", 20, 0)]
+@pytest.mark.parametrize("name", ["good", "Normal", "OK"])
+@pytest.mark.parametrize("place", ["", "images/"])
+def test_a_folder_called_good_holds_normal_images(tmp_path, name, place):
+    for junk in ("._a.png", "Thumbs.db", ".DS_Store"):
+        (tmp_path / name / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / place / junk).write_bytes(b"junk")
+    picture(tmp_path / name / place / "a.png", 10)
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX/._b.png").write_bytes(b"junk")
+    for folder in (tmp_path, tmp_path / name):
+        support = SupportSet.from_folder(folder)
+        assert rows(support) == [("good", 10, 0)]
+        assert support.normal
+
+
+def test_normal_may_be_said(tmp_path):
+    picture(tmp_path / "a.png", 10)
+    picture(tmp_path / "b.png", 20)
+    support = SupportSet.from_folder(tmp_path, normal=True)
+    assert rows(support) == [("good", 10, 0), ("good", 20, 0)]
     assert support.normal
 
 
@@ -105,10 +120,11 @@ def test_images_of_different_sizes_stay_as_they_are(tmp_path):
 
 
 def test_other_files_are_ignored(tmp_path):
-    picture(tmp_path / "image/a.png")
-    picture(tmp_path / "image/.hidden.png")
-    (tmp_path / "image/notes.txt").write_text("x")
-    assert len(SupportSet.from_folder(tmp_path).images) == 1
+    picture(tmp_path / "image/a.png", 10)
+    mask_file(tmp_path / "mask/a.png", 2)
+    for junk in ("image/._a.png", "image/Thumbs.db", "mask/.DS_Store", "image/notes.txt", "mask/._a.png"):
+        (tmp_path / junk).write_text("x")
+    assert rows(SupportSet.from_folder(tmp_path)) == [("defect", 10, 2)]
 
 
 def test_from_files_reads_an_empty_mask_path_as_normal(tmp_path):
@@ -129,17 +145,15 @@ def test_a_missing_folder(tmp_path):
 @pytest.mark.parametrize("inner", ["", "image"])
 def test_a_folder_without_images(tmp_path, inner):
     (tmp_path / inner).mkdir(exist_ok=True)
-    refused(tmp_path, FileNotFoundError, f"No image in the support folder {tmp_path / inner}.")
+    refused(tmp_path, FileNotFoundError, f"No image in {tmp_path / inner}.")
 
 
 def test_an_image_without_mask(tmp_path):
     picture(tmp_path / "image/a.png")
     picture(tmp_path / "image/b.png")
     mask_file(tmp_path / "mask/b.png")
-    message = (
-        f"No mask for the support image {tmp_path / 'image/a.png'}: expected {tmp_path / 'mask/a'}.png or a_mask.png."
-    )
-    refused(tmp_path, FileNotFoundError, message)
+    message = f"{tmp_path / 'image/a.png'} has no mask: expected {tmp_path / 'mask/a'}.png or a_mask.png."
+    refused(tmp_path, ValueError, message)
 
 
 def test_an_empty_class_folder(tmp_path):
@@ -147,24 +161,28 @@ def test_an_empty_class_folder(tmp_path):
     mask_file(tmp_path / "dent/mask/0.png")
     (tmp_path / "scratch/image").mkdir(parents=True)
     (tmp_path / "scratch/mask").mkdir()
-    refused(tmp_path, FileNotFoundError, f"No image in the support folder {tmp_path / 'scratch/image'}.")
+    refused(tmp_path, FileNotFoundError, f"No image in {tmp_path / 'scratch/image'}.")
 
 
 def test_a_class_folder_without_masks(tmp_path):
-    picture(tmp_path / "dent/0.png")
-    refused(tmp_path, FileNotFoundError, f"The class folder {tmp_path / 'dent'} has no mask/ folder.")
+    picture(tmp_path / "dent/image/0.png")
+    mask_file(tmp_path / "dent/mask/0.png")
+    picture(tmp_path / "hole/0.png")
+    refused(tmp_path, ValueError, f"Nothing in {tmp_path / 'hole'} marks a defect: found 1 image (0.png). Add marks")
 
 
 def test_an_mvtec_class_without_images(tmp_path):
     mask_file(tmp_path / "ground_truth/hole/000_mask.png")
-    (tmp_path / "test").mkdir()
-    refused(tmp_path, FileNotFoundError, f"No image in the support folder {tmp_path / 'test/hole'}.")
+    (tmp_path / "test/hole").mkdir(parents=True)
+    refused(tmp_path, FileNotFoundError, f"No image in {tmp_path / 'test/hole'}.")
+    (tmp_path / "test/hole").rmdir()
+    refused(tmp_path, FileNotFoundError, f"there is no folder {tmp_path / 'test/hole'} with their images")
 
 
 def test_a_mask_of_another_size(tmp_path):
     picture(tmp_path / "image/a.png")
     mask_file(tmp_path / "mask/a.png", size=(3, 4))
-    message = f"The mask of {tmp_path / 'image/a.png'} is 4 x 3 pixels, its image 8 x 6."
+    message = f"The mask {tmp_path / 'mask/a.png'} is 4 x 3 pixels, its image {tmp_path / 'image/a.png'} 8 x 6."
     refused(tmp_path, ValueError, message)
 
 
@@ -186,7 +204,7 @@ def test_an_unreadable_file(tmp_path, bad, content, found):
 
 
 def test_a_truncated_image(tmp_path):
-    path = tmp_path / "image/a.png"
+    path = tmp_path / "good/a.png"
     path.parent.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
@@ -204,9 +222,10 @@ def test_values_that_are_no_numbers_in_memory(value):
 def test_nan_in_a_floating_point_file(tmp_path):
     values = np.full(SIZE, 0.5, np.float32)
     values[2, 2] = np.nan
-    (tmp_path / "image").mkdir()
-    Image.fromarray(values).save(tmp_path / "image/a.tif")
-    refused(tmp_path, ValueError, f"{tmp_path / 'image/a.tif'} holds values that are not numbers")
+    (tmp_path / "good").mkdir()
+    Image.fromarray(values).save(tmp_path / "good/a.tif")
+    message = f"{tmp_path / 'good/a.tif'} holds values that are not numbers (NaN or infinity) in 1 pixels. Save it as"
+    refused(tmp_path, ValueError, message)
 
 
 def test_an_empty_set():
@@ -229,7 +248,7 @@ KINDS = {
     "eight_bits.png": (Image.fromarray(np.array([[0, 51]], np.uint8)), [[0, 0.2]] * 3),
     "sixteen_bits.png": (Image.fromarray(np.array([[0, 13107]], np.uint16)), [[0, 0.2]] * 3),
     "sixteen_bits.tif": (Image.fromarray(np.array([[257, 65535]], np.uint16)), [[1 / 255, 1]] * 3),
-    "float.tif": (Image.fromarray(np.array([[0.25, 2]], np.float32)), [[0.25, 1]] * 3),
+    "float.tif": (Image.fromarray(np.array([[0.25, 1]], np.float32)), [[0.25, 1]] * 3),
     "rgba.png": (Image.fromarray(RGBA), [[0, 1], [0.2, 0.8], [0.4, 0.6]]),
     "grey_alpha.png": (Image.fromarray(np.array([[[0, 9], [51, 0]]], np.uint8), "LA"), [[0, 0.2]] * 3),
     "palette.png": (palette(), [[0, 0.2], [0, 0.4], [0, 1]]),
@@ -244,16 +263,15 @@ def test_images_of_every_kind_have_the_right_values(tmp_path, name):
     read = read_image(tmp_path / name)
     assert (read.dtype, tuple(read.shape)) == (torch.float32, (3, 1, 2))
     torch.testing.assert_close(read[:, 0], torch.tensor(channels, dtype=torch.float32), atol=1e-6, rtol=0)
-    assert is_deep(tmp_path / name) == name.startswith(("sixteen", "float"))
+    assert needs_own_reader(tmp_path / name) == name.startswith(("sixteen", "float"))
 
 
 @pytest.mark.parametrize(
     "name", ["eight_bits.png", "sixteen_bits.png", "palette.png", "bilevel.png", "rgba.png", "grey_alpha.png"]
 )
-def test_masks_of_every_kind_mark_what_is_not_zero(tmp_path, name):
+def test_masks_of_every_kind_mark_what_is_neither_black_nor_transparent(tmp_path, name):
     KINDS[name][0].save(tmp_path / name)
-    expected = [[1, 1]] if name == "rgba.png" else [[0, 1]]
-    assert read_mask(tmp_path / name).tolist() == expected
+    assert read_mask(tmp_path / name).tolist() == [[0, 1]]
 
 
 def test_a_mask_value_of_one_counts_in_sixteen_bits(tmp_path):

@@ -37,4 +37,6 @@ def test_distances_from_normality_are_not_moved():
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, 99])
 def test_a_threshold_that_is_no_probability_is_refused(threshold):
     with pytest.raises(ValueError, match=rf"threshold {threshold} is no probability between 0 and 1; 0.5 is usual"):
+        SofsModel(backbone(), default_model().head, threshold=threshold)
+    with pytest.raises(ValueError, match=rf"threshold={threshold} is not possible"):
         Sofs(threshold=threshold)

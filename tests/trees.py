@@ -184,3 +184,47 @@ def shape(label: str, points: list[list[float]], kind: str = "polygon", mask: np
 
 
 SQUARE = [[6, 4], [15, 4], [15, 11], [6, 11]]  # LabelMe's points lie on pixels, so this fills BOX
+
+
+def yolo(path: Path, polygons: list[tuple[int, list[float]]], size: tuple[int, int] = SIZE) -> Path:
+    """One polygon a line, x and y as shares of width and height, as Ultralytics writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = size
+    lines = []
+    for label, values in polygons:
+        shares = [value / (height if place % 2 else width) for place, value in enumerate(values)]
+        lines.append(" ".join([str(label), *(f"{share:.17g}" for share in shares)]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def coco_images(
+    folder: Path,
+    file: str,
+    images: str,
+    *,
+    marked: int | None = None,
+    polygon: list[float] | None = None,
+    size: tuple[int, int] = SIZE,
+    count: int = 3,
+) -> Path:
+    """A COCO file as CVAT exports it, with its images in a folder: each shows a dent in BOX."""
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        picture(folder / images / f"{i:03}.png", size, seed=i)
+    outline = [polygon] if polygon else [[6, 4, 16, 4, 16, 12, 6, 12]]
+    content = {
+        "licenses": [{"name": "", "id": 0, "url": ""}],
+        "info": {"contributor": "", "date_created": "", "description": "", "url": "", "version": "", "year": ""},
+        "categories": [{"id": 1, "name": "dent", "supercategory": ""}],
+        "images": [
+            {"id": i + 1, "width": size[1], "height": size[0], "file_name": f"{i:03}.png", "license": 0}
+            for i in range(count)
+        ],
+        "annotations": [
+            annotation(i + 1, 1, outline, number=i + 1) | {"bbox": [6.0, 4.0, 10.0, 8.0], "area": 80.0}
+            for i in range(count if marked is None else marked)
+        ],
+    }
+    (folder / file).write_text(json.dumps(content))
+    return folder

@@ -13,18 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from .labels import NORMAL
+from .labels import IGNORE, NORMAL
+from .marked import Drawn, Marked
+from .masks import OWN_MASK
 
-FORMAT = 1  # part of every key: a new number makes all masks anew
-
-
-class Marked(NamedTuple):
-    """One class marked on one image; no mask means a normal image."""
-
-    image: Path
-    label: str
-    mask: NDArray[np.uint8] | None
+FORMAT = 2  # part of every key: a new number makes all masks anew
 
 
 class Sample(NamedTuple):
@@ -60,6 +55,10 @@ class MaskCache:
             self._folder = self.root / ".anomalib_sofs" if writable else _user_cache() / elsewhere
         return self._folder
 
+    def samples_of(self, drawn: Drawn) -> list[Sample]:
+        """Return what a file with marks marks, see :meth:`samples`."""
+        return self.samples(drawn.file, drawn.read, key=drawn.key)
+
     def samples(self, annotations: Path, read: Callable[[], Iterable[Marked]], *, key: str = "") -> list[Sample]:
         """Return what an annotation file marks; masks are drawn the first time only.
 
@@ -91,11 +90,21 @@ def _write(folder: Path, marked: Iterable[Marked]) -> None:
     rows = []
     for number, (image, label, mask) in enumerate(marked):
         name = ""
-        if mask is not None:
+        if isinstance(mask, np.ndarray):
             name = f"{_plain(image.stem)}-{_plain(label)}-{number}.png"
-            Image.fromarray((mask > 0).astype(np.uint8) * 255).save(folder / name)
+            _save(folder / name, mask)
         rows.append((str(image), name, label if name else NORMAL))
     (folder / "index.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def _save(file: Path, mask: NDArray[np.uint8]) -> None:
+    """Write a mask in black and white; one with ignored pixels as 0, 1 and 255, which its text says."""
+    if (mask == IGNORE).any():
+        text = PngInfo()
+        text.add_text(OWN_MASK, f"0 normal, 1 defect, {IGNORE} ignored")
+        Image.fromarray(mask).save(file, pnginfo=text)
+    else:
+        Image.fromarray((mask > 0).astype(np.uint8) * 255).save(file)
 
 
 def _publish(draft: Path, folder: Path) -> None:

@@ -1,42 +1,58 @@
-"""`python -m anomalib_sofs.benchmark TASK`."""
+"""`python -m anomalib_sofs.benchmark fss|fad|speed`."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait give their core away: spinning ones are many times slower beside another program."""
+UNSET = "note: OMP_WAIT_POLICY=PASSIVE was not set when Python started: times beside other programs are not reliable"
 
-from . import coreset, fad, fss, image_score, memory
-from .arguments import BenchmarkError, check_writable, fail, parse
-from .machine import provenance
-from .report import write, write_lines
+if "OMP_WAIT_POLICY" not in os.environ and "torch" not in sys.modules:
+    os.environ.update(PASSIVE)  # read when torch is loaded, once
+WAITS = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
 
-DRAWN: dict[str, ModuleType] = {"coreset": coreset, "image_score": image_score, "memory": memory}
-"""Tasks that draw their own tables."""
+from rich.console import Console  # noqa: E402
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: E402
+
+from . import fad, fss, speed  # noqa: E402
+from .arguments import BenchmarkError, check_writable, fail, parse  # noqa: E402
+from .machine import provenance  # noqa: E402
+from .report import write  # noqa: E402
+
+TASKS = {"fss": fss, "fad": fad, "speed": speed}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a benchmark; results go to standard output and beside the JSON file, progress to standard error."""
+    """Run a benchmark; results go to standard output and beside the JSON file, progress to standard error.
+
+    Args:
+        argv: The command line without the program's name; ``None`` takes the process's own.
+
+    Returns:
+        The exit code; a wrong request raises ``SystemExit(2)`` after one line on standard error.
+    """
     arguments = parse(argv)
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)  # Lightning talks about itself before every run
     for name in ("lightning.pytorch", "anomalib", "timm", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if not WAITS:
+        print(UNSET, file=sys.stderr)  # noqa: T201
+    os.environ.setdefault(*next(iter(PASSIVE.items())))  # for child processes
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    record = provenance()  # now: files may change while it runs
+    record = provenance(arguments, waits=WAITS)  # now: files may change while it runs
     try:
         check_writable(arguments.json)
         with Progress(*shown, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-            task = DRAWN.get(arguments.task) or (fss if arguments.task == "fss" else fad)
-            records = task.run(arguments, progress)
+            rows = TASKS[arguments.task].run(arguments, progress)
     except BenchmarkError as error:
         fail(error)
-    common = arguments.json, arguments.task, record, vars(arguments), records
-    drawn = arguments.task in DRAWN
-    sys.stdout.write(write_lines(*common, DRAWN[arguments.task].tables(records)) if drawn else write(*common))
+    finally:
+        logging.disable(logging.NOTSET)
+    sys.stdout.write(write(arguments.json, arguments.task, record, rows))
     return 0
 
 

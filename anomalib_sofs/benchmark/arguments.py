@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
+
 PEERS = ("patchcore", "padim", "anomalydino", "winclip")
+HEADS = ("relation", "paper", "patchcore", "padim")
+ENGINES = ("torch", "openvino")
 
 
 class BenchmarkError(Exception):
@@ -34,15 +38,18 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _peers(text: str) -> list[str]:
-    if text.strip().lower() in {"", "none"}:
-        return []
-    names = [name.lower() for name in _names(text)]
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        msg = f"unknown peer {', '.join(map(repr, unknown))}; there are: {', '.join(PEERS)}"
-        raise argparse.ArgumentTypeError(msg)
-    return names
+def _some_of(known: Sequence[str], what: str, *, least: int = 1) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        if least == 0 and text.strip().lower() in {"", "none"}:
+            return []
+        names = [name.lower() for name in _names(text)]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            msg = f"unknown {what} {', '.join(map(repr, unknown))}; there are: {', '.join(known)}"
+            raise argparse.ArgumentTypeError(msg)
+        return names
+
+    return parse
 
 
 def _numbers(least: int) -> Callable[[str], list[int]]:
@@ -59,15 +66,27 @@ def _numbers(least: int) -> Callable[[str], list[int]]:
     return parse
 
 
-def _sizes(text: str) -> list[float]:
-    try:
-        sizes = [float(name) for name in _names(text)]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) <= 0:
-        msg = f"expected shares below 1 or numbers of cells separated by commas, got {text!r}"
+def _number(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        msg = f"expected a whole number of at least 1, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return sizes
+    return int(text)
+
+
+def _threads(text: str) -> list[int]:
+    everything = str(os.cpu_count() or 1)
+    return _numbers(1)(",".join(everything if name.lower() == "all" else name for name in _names(text)))
+
+
+def _coreset(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0
+    if not size > 0:
+        msg = f"expected a share below 1 or a number of cells, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return size
 
 
 def _probability(text: str) -> float:
@@ -81,47 +100,70 @@ def _probability(text: str) -> float:
     return number
 
 
-def _limit(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        msg = f"expected a whole number of at least 1, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; what is wrong with it ends the program with code 2."""
-    parser = _Parser(prog="python -m anomalib_sofs.benchmark", description=__doc__)
+    parser = _Parser(prog="python -m anomalib_sofs.benchmark", description="Benchmarks that anyone can repeat.")
     tasks = parser.add_subparsers(dest="task", required=True, parser_class=_Parser)
     fss = tasks.add_parser("fss", help="few-shot segmentation by the fixed protocol, each category as novel")
     fad = tasks.add_parser("fad", help="few-shot anomaly detection beside anomalib's models on the same images")
-    image_score = tasks.add_parser("image_score", help="ways to make a map the score of an image, by image AUROC")
-    coreset = tasks.add_parser("coreset", help="what a coreset of the background cells costs the abnormal prior")
-    for task in (fss, fad, image_score, coreset):
-        task.add_argument("--root", type=Path, required=True, help="folder of categories in MVTec AD's layout")
-        task.add_argument("--categories", type=_names, required=True, metavar="A,B")
-        task.add_argument("--limit", type=_limit, help="most queries per class, the first by name")
+    speed = tasks.add_parser(
+        "speed", help="time and memory of a query and of encoding the support, beside the backbone"
+    )
+    for task in (fss, fad, speed):
         task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
-    for task in (fss, image_score):
-        task.add_argument("--weights", default="default", metavar="default|PATH", help="trained head")
+    for task in (fss, fad):
+        _add_data(task)
+    _add_fss(fss)
+    fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")
+    fad.add_argument(
+        "--draws", type=_number, default=1, help="draws of the support; draw 0 is the first images by name"
+    )
+    peers = _some_of(PEERS, "peer", least=0)
+    fad.add_argument("--peers", type=peers, default=list(PEERS), metavar=",".join(PEERS), help="or none")
+    _add_speed(speed)
+    return parser.parse_args(argv)
+
+
+def _add_data(task: argparse.ArgumentParser) -> None:
+    task.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        help="folder of categories, or one category, in any layout of FolderEpisodes: MVTec AD's, images/ beside "
+        "masks/, COCO, LabelMe",
+    )
+    task.add_argument("--categories", type=_names, metavar="A,B", help="default: every one in the root")
+    task.add_argument("--limit", type=_number, help="most queries per class, the first by name")
+
+
+def _add_fss(fss: argparse.ArgumentParser) -> None:
+    fss.add_argument(
+        "--weights",
+        type=_names,
+        default=["default"],
+        metavar="default,PATH",
+        help="trained heads, one row each: 'sofs' or, where a file holds the published form, 'paper'",
+    )
     fss.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,5")
     fss.add_argument("--normal_shots", type=_numbers(0), default=[0], metavar="0,4", help="normal images beside them")
-    fss.add_argument(
-        "--windows",
-        type=_limit,
-        metavar="SIDE",
-        help="where a category has no normal images, windows of this many pixels of its background stand for them",
-    )
     fss.add_argument("--threshold", type=_probability, default=0.5, help="cut of the maps; the protocol's is 0.5")
     fss.add_argument("--seeds", type=_numbers(0), default=[0, 1, 2], metavar="0,1,2")
-    image_score.add_argument("--surfaces", type=Path, metavar="FOLDER", help="render held-out surfaces there, too")
-    fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")
-    fad.add_argument("--peers", type=_peers, default=list(PEERS), metavar=",".join(PEERS), help="or none")
-    coreset.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,4")
-    coreset.add_argument("--sizes", type=_sizes, default=[0.1, 0.01], metavar="0.1,1000", help="share or number")
-    memory = tasks.add_parser("memory", help="peak memory of support sets of many crops")
-    memory.add_argument("--crops", type=_numbers(1), default=[1, 4, 16, 64], metavar="1,4,16,64")
-    memory.add_argument("--json", type=Path, required=True, metavar="FILE")
-    return parser.parse_args(argv)
+
+
+def _add_speed(speed: argparse.ArgumentParser) -> None:
+    speed.add_argument("--sizes", type=_numbers(32), default=[256, 512, 1024], metavar="256,512", help="pixels a side")
+    speed.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,16", help="support images of each class")
+    speed.add_argument("--crops", type=_number, default=1, help="marked places, a window each, on a support image")
+    speed.add_argument("--classes", type=_numbers(1), default=[1], metavar="1,5", help="classes of the support set")
+    speed.add_argument("--coreset", type=_coreset, help="of the paper head's background cells: a share or a number")
+    speed.add_argument("--backbone", default=DEFAULT_BACKBONE, metavar="NAME", help="any timm name")
+    weights = "do not load the backbone's weights: times do not depend on them"
+    speed.add_argument("--random-weights", action="store_true", help=weights)
+    speed.add_argument("--heads", type=_some_of(HEADS, "head"), default=list(HEADS), metavar=",".join(HEADS))
+    engines = _some_of(ENGINES, "engine")
+    speed.add_argument("--engines", type=engines, default=list(ENGINES), metavar=",".join(ENGINES))
+    speed.add_argument("--threads", type=_threads, default=_threads("1,all"), metavar="1,all")
+    speed.add_argument("--rounds", type=_number, default=5, help="measurements behind each median")
 
 
 def check_writable(path: Path) -> None:

@@ -1,17 +1,25 @@
-"""What a result depends on besides the code: the command, versions, the machine."""
+"""What a result depends on besides the code: the request, versions, the machine; never a path of it."""
 
 import os
 import platform
+import re
 import shlex
 import subprocess
-import sys
+from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PACKAGES = ("anomalib-sofs", "anomalib", "torch", "timm", "lightning", "numpy")
+PACKAGES = ("anomalib-sofs", "anomalib", "torch", "timm", "lightning", "numpy", "openvino", "scikit-learn")
+PLACEHOLDERS = {"root": "ROOT", "json": "FILE"}
+PATH = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'\",;:()]+[/\\])*([^\s/\\'\",;:()]*)")
+
+
+def without_paths(text: str) -> str:
+    """Shorten every absolute path in a text to its last part."""
+    return PATH.sub(lambda found: found.group(1), text)
 
 
 def machine_in_words() -> str:
@@ -51,11 +59,39 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+" if state.stdout.strip() else "")
 
 
-def provenance() -> dict[str, Any]:
-    """Return the record at the head of every result file."""
+def settings(arguments: Namespace) -> dict[str, Any]:
+    """Return what was asked for as plain data; of files only the names, of the root nothing."""
+    known = {name: found for name, found in vars(arguments).items() if name not in {"task", "root", "json"}}
+    if "weights" in known:
+        known["weights"] = [Path(name).name for name in known["weights"]]
+    return {name: found for name, found in known.items() if found is not None}
+
+
+def command(arguments: Namespace) -> str:
+    """Return the command that repeats a run; ``ROOT`` and ``FILE`` stand for paths."""
+    words = ["python", "-m", "anomalib_sofs.benchmark", arguments.task]
+    words += [word for name, stands in PLACEHOLDERS.items() if name in arguments for word in (f"--{name}", stands)]
+    for name, found in settings(arguments).items():
+        option = f"--{name.replace('random_weights', 'random-weights')}"
+        if isinstance(found, bool):
+            words += [option] if found else []
+        else:
+            words += [option, ",".join(map(str, found)) or "none" if isinstance(found, list) else str(found)]
+    return shlex.join(words)
+
+
+def provenance(arguments: Namespace, *, waits: bool) -> dict[str, Any]:
+    """Return the record at the head of every result file.
+
+    Args:
+        arguments: The command line.
+        waits: Whether ``OMP_WAIT_POLICY=PASSIVE`` was set in time.
+    """
     return {
-        "command": shlex.join(["python", "-m", "anomalib_sofs.benchmark", *sys.argv[1:]]),
+        "command": command(arguments),
+        "settings": settings(arguments),
         "commit": commit(),
         "versions": versions(),
         "machine": machine_in_words(),
+        "omp_wait_policy_passive": waits,
     }

@@ -17,13 +17,14 @@ def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:
     return [line(head), line(["---"] * len(head)), *(line(cells) for cells in lines), ""]
 
 
-def origin(provenance: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
+def origin(provenance: Mapping[str, Any]) -> list[str]:
     """Return the lines above every table: the command, and what else the results depend on."""
+    spins = "" if provenance["omp_wait_policy_passive"] else " OMP_WAIT_POLICY=PASSIVE was not set."
     return [
         f"`{provenance['command']}`",
         "",
-        f"Commit {provenance['commit'] or 'unknown'}, seeds {', '.join(map(str, seeds))}, {provenance['machine']}; "
+        f"Commit {provenance['commit'] or 'unknown'}, {provenance['machine']}; "
         + ", ".join(f"{name} {found}" for name, found in provenance["versions"].items())
-        + ".",
+        + f".{spins}",
         "",
     ]

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import huggingface_hub.constants
+import timm
 from anomalib.models import AnomalyDINO, Padim, Patchcore, WinClip
 from anomalib.models.components import AnomalibModule
 
 from anomalib_sofs.model import Sofs
-from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, OFFLINE_WEIGHTS
+from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, OFFLINE_WEIGHTS, default_layers, is_transformer
 
-SOFS = "SOFS"
-TITLES = {"patchcore": "PatchCore", "padim": "PaDiM", "anomalydino": "AnomalyDINO", "winclip": "WinCLIP"}
+SOFS = "sofs"
 HUB_TIMEOUT = 5  # seconds
 LEAST_SHOTS = {"padim": 2}
 """PaDiM estimates a covariance at each position, which one image does not have."""
@@ -41,28 +41,51 @@ def go_offline_unless_reachable() -> None:
         huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 
-def _with_default_backbone(model: AnomalibModule) -> AnomalibModule:
-    """Load the default backbone's weights into anomalib's feature extractor, without a hub."""
+def _with_offline_weights(model: AnomalibModule, backbone: str) -> AnomalibModule:
+    """Load a backbone's weights into anomalib's feature extractor, without a hub."""
     extractor = model.get_submodule("model.feature_extractor.feature_extractor")
-    missing = extractor.load_state_dict(OFFLINE_WEIGHTS[DEFAULT_BACKBONE](), strict=False).missing_keys
+    missing = extractor.load_state_dict(OFFLINE_WEIGHTS[backbone](), strict=False).missing_keys
     if missing:
-        msg = f"the weights of {DEFAULT_BACKBONE} lack {missing[:3]}"
+        msg = f"the weights of {backbone} lack {missing[:3]}"
         raise RuntimeError(msg)
     return model
 
 
+def build_on(name: str, backbone: str, *, random_weights: bool = False) -> AnomalibModule:
+    """Build PatchCore or PaDiM on a backbone.
+
+    PatchCore reads strides 8 and 16, as its own default takes layers 2 and 3 of a ResNet, PaDiM stride 4, too; of a
+    transformer both read what the paper's head reads.
+
+    Args:
+        name: ``"patchcore"`` or ``"padim"``.
+        backbone: timm name.
+        random_weights: Whether not to load the backbone's weights.
+    """
+    hub = not random_weights and backbone not in OFFLINE_WEIGHTS
+    # timm's indices, which anomalib takes but does not declare
+    layers: list[Any] = [2, 3] if name == "patchcore" else [1, 2, 3]
+    options = dict(ONLY_MODEL)
+    if is_transformer(backbone):
+        layers = default_layers(backbone)
+        config: Any = timm.get_pretrained_cfg(backbone)
+        side = config.input_size[-1]  # the only one that anomalib's extractor can take
+        options["pre_processor"] = Patchcore.configure_pre_processor((side, side))
+    if name == "patchcore":
+        model: AnomalibModule = Patchcore(backbone, layers, pre_trained=hub, **options)
+    else:
+        model = Padim(backbone, layers, hub, PADIM_FEATURES, **options)
+    return _with_offline_weights(model, backbone) if backbone in OFFLINE_WEIGHTS and not random_weights else model
+
+
 def _patchcore(shot: int, category: str) -> AnomalibModule:
-    """PatchCore on strides 8 and 16, as its own default takes layers 2 and 3 of a ResNet."""
     del shot, category
-    layers: list[Any] = [2, 3]  # timm's indices, which anomalib takes but does not declare
-    return _with_default_backbone(Patchcore(DEFAULT_BACKBONE, layers, pre_trained=False, **ONLY_MODEL))
+    return build_on("patchcore", DEFAULT_BACKBONE)
 
 
 def _padim(shot: int, category: str) -> AnomalibModule:
-    """PaDiM on strides 4, 8 and 16, as its own default takes layers 1 to 3 of a ResNet."""
     del shot, category
-    layers: list[Any] = [1, 2, 3]
-    return _with_default_backbone(Padim(DEFAULT_BACKBONE, layers, False, PADIM_FEATURES, **ONLY_MODEL))  # noqa: FBT003
+    return build_on("padim", DEFAULT_BACKBONE)
 
 
 def _anomalydino(shot: int, category: str) -> AnomalibModule:
@@ -76,7 +99,7 @@ def _winclip(shot: int, category: str) -> AnomalibModule:
 
 def _sofs(shot: int, category: str) -> AnomalibModule:
     del category
-    model = Sofs(shot=shot, **ONLY_MODEL)
+    model = Sofs(shot=shot, evaluator=False, visualizer=False)  # its post-processor decides what is a defect
     model.model.backbone.ensure_weights()
     return model
 
@@ -102,10 +125,10 @@ def check_shots(name: str, shot: int) -> None:
 
 
 def build(name: str, shot: int, category: str) -> AnomalibModule:
-    """Build a model with its pretrained weights, post-processing off: raw scores are compared.
+    """Build a model with its pretrained weights; anomalib's models without post-processing, for it needs validation.
 
     Args:
-        name: :data:`SOFS` or a peer.
+        name: ``"sofs"`` or a peer.
         shot: Support images.
         category: For WinCLIP's prompts.
 

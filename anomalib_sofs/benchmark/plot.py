@@ -7,12 +7,14 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .titles import TITLES
+
 ACCURACY = {"fss": ("miou", "mIoU"), "fad": ("image_auroc", "image AUROC")}
 MARKERS = "osD^vP*X"
 
 
 def draw(task: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Plot one panel per category, one line per method over its numbers of shots; bars span the seeds.
+    """Plot one panel per category, one line per method over its numbers of shots; bars span the seeds or draws.
 
     Args:
         task: ``"fss"`` or ``"fad"``.
@@ -35,10 +37,12 @@ def draw(task: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
             values = [row[measure] for row in shown]
             bars = [[v.mean - v.least for v in values], [v.most - v.mean for v in values]]
             means = [v.mean for v in values]
-            axes.errorbar(times, means, bars, marker=MARKERS[index % len(MARKERS)], label=method, capsize=3)
+            axes.errorbar(
+                times, means, bars, marker=MARKERS[index % len(MARKERS)], label=TITLES.get(method, method), capsize=3
+            )
             for row, time, mean in zip(shown, times, means, strict=True):
-                normal = f" + {row['normal_shot']} normal" if row.get("normal_shot") else ""
-                shots = f"{row['shot']} shot{normal}"
+                normal = f" + {row['normal_shots']} normal" if row.get("normal_shots") else ""
+                shots = f"{row['shots']} shot{normal}"
                 axes.annotate(shots, (time, mean), xytext=(5, 4), textcoords="offset points", fontsize=7)
         axes.set(title=category, xlabel="seconds per image (median)", ylabel=title, xscale="log", ylim=(0, 1))
         axes.margins(x=0.2)

@@ -1,4 +1,4 @@
-"""How long things take: a query in units of the bare default backbone, and a run as lines of progress."""
+"""How long things take: a query in units of the bare backbone, and a run as lines of progress."""
 
 import statistics
 import time
@@ -8,16 +8,19 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
+from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone, default_layers, is_transformer
 from anomalib_sofs.model.support import SupportSet
 
-SIDE = 512  # pixels of the square image that the ratio is measured on
+SIDE = 512  # pixels of the square image that the ratio is measured on in `fss` and `fad`
 ROUNDS = 7
 WARM_UP = 1
 DEFECT = slice(240, 264)  # rows and columns of the marked square: 0.2 % of the image, so that it is not resized
 
+Query = Callable[[Tensor], object]
+"""Does everything from images ``(1, 3, H, W)`` in [0, 1] to the map."""
 
-def seconds(run: Callable[[Tensor], object], image: Tensor) -> float:
+
+def seconds(run: Query, image: Tensor) -> float:
     """Return the time of one call in seconds."""
     start = time.perf_counter()
     run(image)
@@ -41,13 +44,30 @@ def probe_support() -> SupportSet:
     return SupportSet([probe_image().flip(-1)], [mask])
 
 
+def bare_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
+    """Return a backbone as the yardstick: a CNN up to stride 32, a transformer up to the last block that a head reads.
+
+    Its weights are random, for they do not change its time.
+    """
+    layers = default_layers(name) if is_transformer(name) else [1, 2, 3, 4]
+    return Backbone(name, layers, pretrained=False).eval()
+
+
+def alternate(first: Query, second: Query, image: Tensor, rounds: int = ROUNDS) -> tuple[float, float]:
+    """Measure two things in alternation, so that other work on the machine meets both: median seconds of each."""
+    with torch.inference_mode():
+        pairs = [(seconds(first, image), seconds(second, image)) for _ in range(WARM_UP + rounds)]
+    firsts, others = zip(*pairs[WARM_UP:], strict=True)
+    return statistics.median(firsts), statistics.median(others)
+
+
 class BackboneClock:
     """Compares queries with one pass of the bare default backbone, strides 4 to 32, over the same image."""
 
     def __init__(self) -> None:
-        self.backbone = Backbone(DEFAULT_BACKBONE, [1, 2, 3, 4], pretrained=False).eval()
+        self.backbone = bare_backbone()
 
-    def ratio(self, query: Callable[[Tensor], object]) -> float:
+    def ratio(self, query: Query) -> float:
         """Measure a query in alternation with the backbone.
 
         Args:
@@ -56,8 +76,5 @@ class BackboneClock:
         Returns:
             Median time of the query over median time of the backbone.
         """
-        image = probe_image()[None]
-        with torch.inference_mode():
-            pairs = [(seconds(self.backbone, image), seconds(query, image)) for _ in range(WARM_UP + ROUNDS)]
-        bare, whole = (statistics.median(times) for times in zip(*pairs[WARM_UP:], strict=True))
+        bare, whole = alternate(self.backbone, query, probe_image()[None])
         return whole / bare

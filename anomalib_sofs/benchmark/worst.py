@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from anomalib_sofs.data.items import EpisodeItem
-from anomalib_sofs.images import read_image, read_mask
+from anomalib_sofs.tensors import read_image, read_mask
 from anomalib_sofs.visualization.panels import FOUND, TRUTH, Picture, heat, outline, side_by_side
 
 from .methods import Method
@@ -35,7 +35,9 @@ class WorstQueries:
     def add(self, item: EpisodeItem, found: Tensor) -> None:
         """Consider a query and what was found in it ``(H, W)`` boolean."""
         assert item.gt_mask is not None  # noqa: S101 - every episode has one
-        truth = item.gt_mask.bool()
+        truth, ignored = item.gt_mask.bool(), getattr(item, "ignore_mask", None)
+        if ignored is not None:
+            found, truth = found & ~ignored, truth & ~ignored
         union, both = int((found | truth).sum()), int((found & truth).sum())
         query = _Query(
             both / union if union else 1.0,
@@ -77,7 +79,7 @@ class WorstQueries:
             ("probability", heat(image, probability)),
             (f"IoU {query.iou:.2f}", outline(image, probability > THRESHOLD, FOUND)),
         ]
-        footer = f"{query.image}  support: {', '.join(Path(path).name for path in query.support)}"
+        footer = f"{Path(query.image).name}  support: {', '.join(Path(path).name for path in query.support)}"
         side_by_side(panels, footer).save(file)
 
 
@@ -86,4 +88,4 @@ def _picture(path: str) -> Picture:
 
 
 def _mask(path: str) -> np.ndarray:
-    return read_mask(path).numpy().astype(bool)
+    return read_mask(path).numpy() == 1

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from pandas import DataFrame
@@ -23,14 +22,26 @@ def refuse_escaping_links(folder: Path, root: Path) -> None:
         ValueError: If a link leads out, naming it and its target.
     """
     home = root.resolve()
-    links = [folder] if folder != root and folder.is_symlink() else []
-    for where, folders, files in os.walk(folder):
-        links += [path for name in (*folders, *files) if (path := Path(where, name)).is_symlink()]
-    for link in links:
-        target = link.resolve()
-        if not target.is_relative_to(home):
-            msg = f"{link} is a link to {target}, outside of {root}. Copy it there, or choose a root that holds both."
-            raise ValueError(msg)
+    folders, seen = [folder], set()
+    if folder != root and folder.is_symlink():
+        _refuse_escaping_link(folder, home, root)
+    while folders:
+        place = folders.pop()
+        if place.resolve() in seen:
+            continue
+        seen.add(place.resolve())
+        for where, names, files in os.walk(place):
+            for link in (path for name in (*names, *files) if (path := Path(where, name)).is_symlink()):
+                _refuse_escaping_link(link, home, root)
+                if link.is_dir():
+                    folders.append(link)
+
+
+def _refuse_escaping_link(link: Path, home: Path, root: Path) -> None:
+    target = link.resolve()
+    if not target.is_relative_to(home):
+        msg = f"{link} is a link to {target}, outside of {root}. Copy it there, or choose a root that holds both."
+        raise ValueError(msg)
 
 
 def leave_out_small_classes(samples: DataFrame, shot: int, source: Path) -> DataFrame:
@@ -55,53 +66,3 @@ def leave_out_small_classes(samples: DataFrame, shot: int, source: Path) -> Data
         "%s: left out classes with fewer than %d images, which %d shots need: %s.", source, shot + 1, shot, listed
     )
     return samples[~samples["label"].isin(small.index)]
-
-
-def by_stem(files: Iterable[Path], suffix: str = "") -> dict[str, Path]:
-    """Key files by their stem.
-
-    Args:
-        files: Files of one folder.
-        suffix: End of a stem that is not part of the key, such as ``_mask``.
-
-    Raises:
-        ValueError: If two files share a stem, naming both.
-    """
-    found: dict[str, Path] = {}
-    for file in files:
-        stem = file.stem.removesuffix(suffix)
-        if stem in found:
-            msg = f"{found[stem]} and {file} share one stem, so masks cannot be matched. Rename or remove one of them."
-            raise ValueError(msg)
-        found[stem] = file
-    return found
-
-
-def match_masks(images: Iterable[Path], masks: Iterable[Path], mask_folder: Path) -> list[tuple[Path, Path]]:
-    """Match images with masks by stem: ``name.png`` or ``name_mask.png``.
-
-    Args:
-        images: Image files.
-        masks: Mask files.
-        mask_folder: Where masks are expected, for messages.
-
-    Returns:
-        Pairs of image and mask.
-
-    Raises:
-        ValueError: If an image has no mask, a mask no image, or two files share a stem.
-    """
-    by_image, by_mask = by_stem(images), by_stem(masks, "_mask")
-    # an image may itself be called name_mask
-    keys = {stem: stem.removesuffix("_mask") if stem not in by_mask else stem for stem in by_image}
-    for stem, image in by_image.items():
-        if keys[stem] not in by_mask:
-            msg = (
-                f"{image} has no mask: expected {mask_folder / stem}.png or {stem}_mask.png. Add it (all black for a "
-                "normal image), or remove the image."
-            )
-            raise ValueError(msg)
-    for stem in by_mask.keys() - set(keys.values()):
-        msg = f"The mask {by_mask[stem]} belongs to no image. Add the image, or remove the mask."
-        raise ValueError(msg)
-    return [(image, by_mask[keys[stem]]) for stem, image in sorted(by_image.items())]

@@ -8,6 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
+from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.model.resizing import fitted_size, resize_image, resize_mask
 from anomalib_sofs.model.support_windows import covers_much
 from anomalib_sofs.windows import continue_to, reflect
@@ -20,16 +21,18 @@ def resize_whole(image: Tensor, mask: Tensor, crop: int) -> tuple[Tensor, Tensor
 
     Args:
         image: ``(3, H, W)``.
-        mask: ``(H, W)``.
+        mask: ``(H, W)`` of {0, 1, 255}.
         crop: Side of the result in pixels.
 
     Returns:
         Image ``(3, crop, crop)`` and mask ``(crop, crop)``; a defect pixel never vanishes altogether.
     """
     size = fitted_size(mask.shape[-2], mask.shape[-1], crop)
-    image, share = resize_image(image, size), resize_mask(mask[None], size)[0]
+    image, share = resize_image(image, size), resize_mask((mask == 1)[None], size)[0]
     # half of a pixel, or the most defective one: a one-pixel defect survives any shrinking
-    mask = ((share >= HALF_A_PIXEL) | ((share > 0) & (share == share.max()))).to(mask.dtype)
+    defect = (share >= HALF_A_PIXEL) | ((share > 0) & (share == share.max()))
+    ignored = (resize_mask((mask == IGNORE)[None], size)[0] >= HALF_A_PIXEL) & ~defect
+    mask = defect.to(mask.dtype).masked_fill(ignored, IGNORE)
     return continue_to(image, crop, crop), continue_to(mask, crop, crop)
 
 
@@ -61,10 +64,10 @@ def crop_around(
         Image ``(3, crop, crop)`` and mask ``(crop, crop)``. Where the defect covers more than 1 % of the image, the
         whole image resized. Without ``normal`` the crop always holds the chosen defect pixel.
     """
-    if covers_much(mask):
+    if covers_much(mask == 1):
         return resize_whole(image, mask, crop)
     height, width = mask.shape
-    candidates = (mask == 0 if normal else mask > 0).nonzero()
+    candidates = (mask == 0 if normal else mask == 1).nonzero()
     if len(candidates):
         y, x = (int(v) for v in candidates[generator.randrange(len(candidates))])
     else:
@@ -126,6 +129,6 @@ def rotate(image: Tensor, mask: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     turned_mask = TF.rotate(wide_mask[None], angle, interpolation=v2.InterpolationMode.NEAREST)[0]
     inner = (slice(margin, margin + height), slice(margin, margin + width))
     turned_mask = turned_mask[inner]
-    if bool(mask.any()) and not bool(turned_mask.any()):
+    if bool((mask == 1).any()) and not bool((turned_mask == 1).any()):
         return image, mask
     return turned_image[:, inner[0], inner[1]].contiguous(), turned_mask.contiguous()

@@ -9,8 +9,8 @@ from anomalib.data import AnomalibDataset
 from pandas import DataFrame
 from torch.utils.data import Dataset, DistributedSampler
 
-from anomalib_sofs.annotations.labels import NORMAL
-from anomalib_sofs.images import read_image, read_mask
+from anomalib_sofs.annotations.labels import IGNORE, NORMAL
+from anomalib_sofs.tensors import read_image, read_mask
 
 from .crops import Augment, crop_around
 from .items import EpisodeItem, collate_episodes
@@ -18,7 +18,7 @@ from .protocol import choose_support
 from .table import defects, normals
 
 Row = Any  # a named tuple of the samples table
-Crop = tuple[torch.Tensor, torch.Tensor]  # image (3, c, c), mask (c, c)
+Crop = tuple[torch.Tensor, torch.Tensor]  # image (3, c, c), mask (c, c) of {0, 1, 255}
 
 
 class TrainingCrops:
@@ -99,12 +99,12 @@ class TrainEpisodes(Dataset[EpisodeItem]):
         pairs = [self.crops.of_defect(row, generator) for row in support for _ in range(self.crops_per_shot)]
         return EpisodeItem(
             image=image,
-            gt_mask=mask,
-            gt_label=mask.any(),
+            **truth(mask),
+            gt_label=(mask == 1).any(),
             image_path=query.image_path,
             mask_path=query.mask_path,
             support_image=torch.stack([crop for crop, _ in pairs]),
-            support_mask=torch.stack([crop_mask for _, crop_mask in pairs]),
+            support_mask=torch.stack([(crop_mask == 1).to(crop_mask.dtype) for _, crop_mask in pairs]),
             category=query.category,
             defect_class=query.label,
         )
@@ -179,12 +179,12 @@ class QueryEpisodes(AnomalibDataset):
         image, mask = read_pair(row)
         return EpisodeItem(
             image=image,
-            gt_mask=mask,
+            **truth(mask),
             gt_label=torch.tensor(row.label != NORMAL),
             image_path=row.image_path,
             mask_path=row.mask_path,
             support_paths=[other.image_path for other in support],
-            support_mask_paths=[other.mask_path for other in support],
+            support_mask_paths=["" if other.label == NORMAL else other.mask_path for other in support],
             category=row.category,
             defect_class=defect_class,
             counted=torch.tensor(row.label == defect_class),
@@ -237,8 +237,19 @@ def _fixed_episodes(
 
 
 def read_pair(row: Row) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read the image ``(3, H, W)`` and mask ``(H, W)`` of a row; the mask of a normal image is empty."""
+    """Read the image ``(3, H, W)`` and mask ``(H, W)`` of a row.
+
+    The mask is uint8: 0 normal, 1 defect, 255 ignored. That of a normal image is empty, or holds ignored pixels only.
+    """
     image = read_image(row.image_path)
     if row.mask_path:
         return image, read_mask(row.mask_path)
     return image, torch.zeros(image.shape[-2:], dtype=torch.uint8)
+
+
+def truth(mask: torch.Tensor) -> dict[str, Any]:
+    """Split a mask ``(H, W)`` of {0, 1, 255} into ``gt_mask`` and, where pixels are ignored, ``ignore_mask``."""
+    ignored = mask == IGNORE
+    if not bool(ignored.any()):
+        return {"gt_mask": mask}
+    return {"gt_mask": (mask == 1).to(mask.dtype), "ignore_mask": ignored}

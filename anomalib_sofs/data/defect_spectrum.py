@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from pandas import DataFrame
 
 from anomalib_sofs.annotations.class_index import read_class_index
-from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.annotations.labels import NORMAL, is_normal_name
 from anomalib_sofs.annotations.mask_cache import MaskCache, Sample
-from anomalib_sofs.images import image_files
+from anomalib_sofs.annotations.mask_folders import match_masks
+from anomalib_sofs.images import image_files, sub_folders
 
 from . import folds
-from .checks import leave_out_small_classes, match_masks, refuse_escaping_links
+from .checks import leave_out_small_classes, refuse_escaping_links
 from .datamodule import EpisodeDataModule
 from .vision import to_table
 
@@ -71,10 +72,10 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
         subset = folder if folder.parent == self.root else folder.parent
         source = subset / f"{subset.name}.md"
         names = read_names(source, category)
-        images = [folder / "image", *sorted(path for path in (folder / "image").iterdir() if path.is_dir())]
+        images = [folder / "image", *sub_folders(folder / "image")]
         samples: list[Sample] = []
         for kind in images:
-            if kind.name == NORMAL:
+            if is_normal_name(kind.name):
                 samples += [Sample(str(file), "", NORMAL) for file in image_files(kind)]
                 continue
             masks = folder / "mask" / kind.relative_to(folder / "image")
@@ -89,8 +90,8 @@ class DefectSpectrumEpisodes(EpisodeDataModule):
         if not self.root.is_dir():
             return {}
         found: dict[str, Path] = {}
-        for subset in sorted(path for path in self.root.glob(f"{PREFIX}*") if path.is_dir()):
-            objects = [subset] if (subset / "image").is_dir() else sorted(subset.iterdir())
+        for subset in (path for path in sub_folders(self.root) if path.name.startswith(PREFIX)):
+            objects = [subset] if (subset / "image").is_dir() else sub_folders(subset)
             found |= {path.name.removeprefix(PREFIX): path for path in objects if (path / "image").is_dir()}
         return found
 

@@ -1,35 +1,31 @@
 """Episodes over a user's own images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from anomalib.data import AnomalibDataset
-from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
 from pandas import DataFrame
-from PIL import Image
 
-from anomalib_sofs.annotations.class_index import read_class_index
-from anomalib_sofs.annotations.coco import read_coco
-from anomalib_sofs.annotations.labelme import read_labelme
-from anomalib_sofs.annotations.labels import DEFECT, NORMAL
+from anomalib_sofs.annotations.labels import DEFECT, NORMAL, is_normal_name
+from anomalib_sofs.annotations.marked import Drawn, Entry, Layout, Marked, Unmarked
 from anomalib_sofs.annotations.mask_cache import MaskCache, Sample
-from anomalib_sofs.images import image_files, read_mask
+from anomalib_sofs.annotations.masks import read_marks
+from anomalib_sofs.annotations.notices import warn_once
+from anomalib_sofs.annotations.places import IMAGES, LABELS, MASKS, describe, image_folder, images_of
+from anomalib_sofs.annotations.reader import recognise, support_entries, with_marks
+from anomalib_sofs.images import sub_folders
 
-from .checks import by_stem, match_masks, refuse_escaping_links
+from .checks import refuse_escaping_links
 from .datamodule import EpisodeDataModule
-from .datasets import QueryEpisodes
-from .mvtecad import SUFFIXES, check_pairs
+from .datasets import QueryEpisodes, Row
+from .mvtec_table import mvtec_samples
 from .table import check_masks
 from .vision import to_table
 
 SUPPORT, QUERY, TEST = "support", "query", "test"
-NAMES = "classes.txt"
-SAMPLE = 16  # masks looked at to tell class numbers from grey values
-MOST_CLASSES = 64
 
 
 class FolderEpisodes(EpisodeDataModule):
@@ -37,17 +33,19 @@ class FolderEpisodes(EpisodeDataModule):
 
     The root is one category, named after it, or holds one sub-folder per category. A category is one of:
 
-    * ``support/{image,mask}`` and ``query/{image,mask}``: for testing only; every query gets all images of ``support``,
-      whatever ``shot`` is. Without ``query/mask`` there is no ground truth: queries are segmented and count for no
-      metric. With it every query needs a mask, all black for a normal image. Without ``support/mask`` the support is
-      normal (few-shot anomaly detection).
+    * ``support`` and ``query``: for testing only; every query gets all images of ``support`` that show its class (and
+      the normal ones), whatever ``shot`` is. ``support`` is read as by :meth:`SupportSet.from_folder`, ``query`` in any
+      of the forms below. A ``query`` without marks has no ground truth: its images count for no metric.
     * MVTec AD's ``train/good``, ``test/CLASS`` and ``ground_truth/CLASS``.
-    * ``images`` (or ``image``) beside ``masks`` (or ``mask``), matched by stem: ``name.png`` or ``name_mask.png``.
-      Every image needs a mask, all black for a normal image. A ``classes.txt`` (one name per line, for 1, 2, ...) says
-      that masks hold class numbers; without it they do if the first 16 hold only numbers up to 64 and one above 1, and
-      the classes are called ``class_1``, ... Otherwise non-zero pixels are the one class ``defect``.
-    * One COCO JSON file beside the images, or beside the folder ``images``; images without annotations are normal.
-    * LabelMe's JSON files beside the images; a normal image has one, too, without shapes.
+    * Images with marks in any form that :func:`~anomalib_sofs.annotations.reader.recognise` knows: ``images`` beside
+      ``masks``, ``part_mask.png`` beside ``part.png``, COCO, LabelMe or YOLO files, or one sub-folder per class (below
+      a folder of categories, or beside a sub-folder ``good``). What trains here is a support folder, too.
+
+    Every image needs a mask or an annotation file (YOLO's may be missing); one that marks nothing means a normal image,
+    as a folder ``good`` does. A ``classes.txt`` (one name per line, for 1, 2, ...) says that masks hold class numbers;
+    without it they do if the first 16 hold only numbers up to 64, perhaps beside 255, and one above 1, and the classes
+    are called ``class_1``, ... Otherwise non-zero pixels are the one class ``defect``. Pixels of 255 beside class
+    numbers are ignored: they count neither as defect nor as normal.
 
     Without ``base_categories`` and ``novel_categories`` all categories are tested on and none is trained on.
 
@@ -93,11 +91,11 @@ class FolderEpisodes(EpisodeDataModule):
         """
         folder = self._folders()[category]
         refuse_escaping_links(folder, self.root)
-        layout = layout_of(folder)
-        if layout is None:
+        read = layout_of(folder, self.root)
+        if read is None:
             msg = f"{folder} has none of the layouts of FolderEpisodes."
             raise FileNotFoundError(msg)
-        return layout(folder, self.root, self.cache)
+        return read(folder, self.root, self.cache)
 
     def check_table(self, table: DataFrame) -> None:
         """Check the samples; categories with ``support`` and ``query`` are for testing, by themselves.
@@ -128,14 +126,21 @@ class FolderEpisodes(EpisodeDataModule):
     def _folders(self) -> dict[str, Path]:
         if not self.root.is_dir():
             return {}
-        if layout_of(self.root):
+        if layout_of(self.root, self.root, classes=False):
             return {self.root.resolve().name: self.root}
-        folders = (path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        return {path.name: path for path in folders if layout_of(path)}
+        found: dict[str, Path] = {}
+        for path in sub_folders(self.root):
+            if layout_of(path, self.root):
+                found[path.name] = path
+            elif image_folder(path) is not None:
+                warn_once(path, "%s is left out: nothing in it marks a defect (%s).", path, describe(path))
+        return found
 
 
 class GivenSupportEpisodes(QueryEpisodes):
-    """Every query with all support images of its category.
+    """Every query with the support images of its category that show its class, and with the normal ones.
+
+    Queries without a class get those of the classes in turn.
 
     Args:
         table: Samples with the split ``support`` or ``query``.
@@ -145,143 +150,117 @@ class GivenSupportEpisodes(QueryEpisodes):
         AnomalibDataset.__init__(self)
         self.episodes = []
         for _, rows in table.groupby("category"):
-            support = list(rows[rows["split"] == SUPPORT].itertuples())
-            self.episodes += [(row, DEFECT, support) for row in rows[rows["split"] == QUERY].itertuples()]
+            support: list[Row] = list(rows[rows["split"] == SUPPORT].itertuples())
+            queries: list[Row] = list(rows[rows["split"] == QUERY].itertuples())
+            names = classes_of(support) or classes_of(queries) or [DEFECT]
+            normal = [row for row in support if row.label == NORMAL]
+            examples = {name: [row for row in support if row.label == name] + normal for name in names}
+            for row in queries:
+                if row.label != NORMAL:
+                    self.episodes.append((row, row.label, examples[row.label]))
+            for number, row in enumerate(row for row in queries if row.label == NORMAL):
+                name = names[number % len(names)]
+                self.episodes.append((row, name, examples[name]))
         self._samples = DataFrame([row._asdict() for row, _, _ in self.episodes])
         self._samples["label_index"] = (self._samples["label"] != NORMAL).astype(int)
         self._samples.attrs["task"] = "segmentation"
 
 
-Layout = Callable[[Path, Path, MaskCache], DataFrame]
+def classes_of(rows: Iterable[Sample]) -> list[str]:
+    """List the defect classes of samples by name."""
+    return sorted({row.label for row in rows if row.label != NORMAL})
 
 
-def layout_of(folder: Path) -> Layout | None:
-    """Tell how a category is laid out; ``None`` if it is no category."""
-    if (folder / SUPPORT / "image").is_dir() and (folder / QUERY / "image").is_dir():
+Read = Callable[[Path, Path, MaskCache], DataFrame]
+
+
+def layout_of(folder: Path, root: Path, *, classes: bool = True) -> Read | None:
+    """Tell how a category is laid out; ``None`` if it is no category.
+
+    Args:
+        folder: Where to look.
+        root: Folder of the dataset.
+        classes: Whether sub-folders may be classes; otherwise only beside a sub-folder ``good``.
+    """
+    if (folder / SUPPORT).is_dir() and (folder / QUERY).is_dir():
         return read_support_query
-    if (folder / "test").is_dir():
+    if any(path.name.lower() not in {*IMAGES, *MASKS, *LABELS} for path in sub_folders(folder / TEST)):
         return read_mvtec
-    if pair_of(folder):
-        return read_images_masks
-    files = json_files(folder)
-    if not files:
-        return None
-    stems = {file.stem for file in image_files(folder)}
-    alone = len(files) == 1 and files[0].stem not in stems
-    return read_coco_folder if alone and (stems or (folder / "images").is_dir()) else read_labelme_folder
-
-
-def json_files(folder: Path) -> list[Path]:
-    """List the JSON files of a folder by name."""
-    return sorted(file for file in folder.glob("*.json") if not file.name.startswith("."))
-
-
-class Pair(NamedTuple):
-    """A folder of images and one of masks."""
-
-    images: Path
-    masks: Path
-
-
-def pair_of(folder: Path) -> Pair | None:
-    """Find ``images`` beside ``masks``, or ``image`` beside ``mask``."""
-    pairs = (Pair(folder / f"image{plural}", folder / f"mask{plural}") for plural in ("s", ""))
-    return next((pair for pair in pairs if pair.images.is_dir() and pair.masks.is_dir()), None)
+    classes = classes or any(is_normal_name(path.name) for path in sub_folders(folder))
+    layout = recognise(folder, root, classes=classes)
+    return None if layout is None else partial(read_marked, layout)
 
 
 def read_mvtec(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
-    """Read MVTec AD's layout with anomalib's loader."""
+    """Read MVTec AD's layout, with its own splits."""
     del root, cache
-    check_pairs(folder)
-    return make_mvtec_ad_dataset(folder, extensions=SUFFIXES)
+    return mvtec_samples(folder)
+
+
+def read_marked(layout: Layout, folder: Path, root: Path, cache: MaskCache) -> DataFrame:
+    """Read images with marks in any other layout; all of them are for testing."""
+    del folder, root
+    return to_table([(sample, TEST) for sample in samples_of(layout.read(), cache)])
 
 
 def read_support_query(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
-    """Read ``support/{image,mask}`` and ``query/{image,mask}``."""
-    del root, cache
-    rows: list[tuple[Sample, str]] = []
-    for split in (SUPPORT, QUERY):
-        pair = Pair(folder / split / "image", folder / split / "mask")
-        files = image_files(pair.images)
-        if not files:
-            msg = f"There is no image in {pair.images}. Put at least one there."
-            raise ValueError(msg)
-        by_stem(files)
-        samples = binary(pair) if pair.masks.is_dir() else (Sample(str(file), "", NORMAL) for file in files)
-        rows += [(sample, split) for sample in samples]
-    return to_table(rows)
-
-
-def read_images_masks(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
-    """Read ``images`` beside ``masks``, binary or with class numbers."""
-    del root
-    pair = pair_of(folder)
-    assert pair is not None  # noqa: S101 - layout_of found it
-    source = folder / NAMES
-    names = read_class_names(source) if source.is_file() else None
-    if names is None and not holds_class_numbers(image_files(pair.masks)[:SAMPLE]):
-        return to_table([(sample, TEST) for sample in binary(pair)])
-    samples: list[Sample] = []
-    for image, mask in match_masks(image_files(pair.images), image_files(pair.masks), pair.masks):
-        samples += cache.samples(mask, partial(read_class_index, mask, image, names, source), key=f"{image}{names}")
-    return to_table([(sample, TEST) for sample in samples])
-
-
-def read_coco_folder(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
-    """Read one COCO file beside images, or beside ``images``."""
-    (file,) = json_files(folder)
-    images = folder if image_files(folder) else folder / "images"
-    samples = cache.samples(file, partial(read_coco, file, images, root))
-    return to_table([(sample, TEST) for sample in samples])
-
-
-def read_labelme_folder(folder: Path, root: Path, cache: MaskCache) -> DataFrame:
-    """Read LabelMe files beside images."""
-    samples: list[Sample] = []
-    for file in json_files(folder):
-        samples += cache.samples(file, partial(read_labelme, file, root))
-    labelled = {Path(sample.image_path).resolve() for sample in samples}
-    for image in image_files(folder):
-        if image.resolve() not in labelled:
-            msg = (
-                f"{image} has no LabelMe file: expected {image.with_suffix('.json')}. Save it in LabelMe (without "
-                "shapes if it is normal), or remove the image."
-            )
-            raise ValueError(msg)
-    return to_table([(sample, TEST) for sample in samples])
-
-
-def binary(pair: Pair) -> Iterator[Sample]:
-    """List images with masks whose non-zero pixels are defect; an empty mask means a normal image."""
-    matched = match_masks(image_files(pair.images), image_files(pair.masks), pair.masks)
-    with ThreadPoolExecutor() as pool:
-        marked = list(pool.map(lambda pair: bool(read_mask(pair[1]).any()), matched))
-    for (image, mask), defective in zip(matched, marked, strict=True):
-        yield Sample(str(image), str(mask), DEFECT) if defective else Sample(str(image), "", NORMAL)
-
-
-def holds_class_numbers(masks: list[Path]) -> bool:
-    """Tell small class numbers from grey values."""
-    most = 0
-    for mask in masks:
-        with Image.open(mask) as opened:
-            if opened.mode not in {"L", "P"} and opened.mode[0] != "I":
-                return False
-            most = max(most, int(np.asarray(opened).max()))
-    return 1 < most <= MOST_CLASSES
-
-
-def read_class_names(source: Path) -> dict[int, str]:
-    """Read class names, one per line, for 1, 2, ...
+    """Read ``support`` and ``query``.
 
     Raises:
-        ValueError: If a name is empty, doubled or ``good``.
+        ValueError: If nothing is marked on a support image outside of a folder ``good``, or ``query`` shows a class
+            that ``support`` does not, or no class where ``support`` shows several.
     """
-    lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    for number, name in enumerate(lines, start=1):
-        if not name or name == NORMAL or lines.count(name) > 1:
-            msg = f"{source} names class {number} {name!r}. Each line is a class: not empty, not {NORMAL!r}, not twice."
-            raise ValueError(msg)
-    return dict(enumerate(lines, start=1))
+    entries = support_entries(folder / SUPPORT, root)
+    for entry in entries:
+        with_marks(entry)  # refuses what is empty
+    support = samples_of(entries, cache)
+    layout = recognise(folder / QUERY, root)
+    queries = (
+        [Sample(str(image), "", NORMAL) for image in images_of(image_folder(folder / QUERY) or folder / QUERY)]
+        if layout is None
+        else samples_of(layout.read(), cache)
+    )
+    shown = classes_of(support)
+    unknown = [name for name in classes_of(queries) if name not in shown]
+    if shown and unknown:
+        msg = (
+            f"{folder / QUERY} shows {', '.join(map(repr, unknown))}, but {folder / SUPPORT} shows "
+            f"{', '.join(map(repr, shown))}. Name the classes alike, or leave out what has no support."
+        )
+        raise ValueError(msg)
+    if layout is None and len(shown) > 1:
+        msg = (
+            f"{folder / QUERY} has no marks, and {folder / SUPPORT} shows several classes: {', '.join(shown)}. To find "
+            f"all of them, predict with --model.support {folder / SUPPORT}."
+        )
+        raise ValueError(msg)
+    return to_table([*((sample, SUPPORT) for sample in support), *((sample, QUERY) for sample in queries)])
+
+
+def samples_of(entries: list[Entry], cache: MaskCache) -> list[Sample]:
+    """Turn entries into rows of the samples table, drawing masks where there are no files."""
+    masks = [entry.mask for entry in entries if isinstance(entry, Marked) and isinstance(entry.mask, Path)]
+    with ThreadPoolExecutor() as pool:
+        hits = pool.map(lambda mask: bool((read_marks(mask) == 1).any()), masks)
+        defective = {mask for mask, hit in zip(masks, hits, strict=True) if hit}
+    samples: list[Sample] = []
+    for entry in entries:
+        if isinstance(entry, Drawn):
+            samples += cache.samples_of(entry)
+        elif isinstance(entry, Marked) and entry.mask in defective:
+            samples.append(Sample(str(entry.image), str(entry.mask), entry.label))
+        else:
+            samples.append(Sample(str(entry.image), "", NORMAL))
+    _say_unmarked([entry for entry in entries if isinstance(entry, Unmarked)])
+    return samples
+
+
+def _say_unmarked(entries: list[Unmarked]) -> None:
+    if entries:
+        warn_once(
+            entries[0].expected.parent,
+            "%d images have no label file and are taken as normal, the first of them %s (expected %s).",
+            len(entries),
+            entries[0].image,
+            entries[0].expected,
+        )

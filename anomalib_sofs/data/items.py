@@ -31,6 +31,8 @@ class EpisodeFields:
     """Category (object) of the query."""
     defect_class: Any = None
     """Class that the support marks."""
+    ignore_mask: Any = None
+    """Pixels that count neither as defect nor as normal ``([B,] H, W)``, bool; ``None`` where there are none."""
     counted: Any = None
     """Whether the query counts for this class's IoU; normal queries do not."""
 
@@ -94,4 +96,11 @@ def collate_episodes(items: Sequence[EpisodeItem]) -> EpisodeBatch:
         values = [getattr(item, name) for item in items]
         if any(value is not None for value in values):
             fields[name] = values
+    if any(item.ignore_mask is not None for item in items):
+        fields["ignore_mask"] = torch.stack(
+            [
+                torch.zeros_like(image[0], dtype=torch.bool) if item.ignore_mask is None else item.ignore_mask
+                for item, image in zip(items, fields["image"], strict=True)
+            ]
+        )
     return EpisodeBatch(**fields)

@@ -10,7 +10,7 @@ from anomalib_sofs import user_errors
 from anomalib_sofs.arguments import NonNegativeInt, PositiveInt, checked
 
 from .checks import refuse_escaping_links
-from .mvtecad import read_category
+from .mvtec_table import mvtec_samples
 
 
 class MVTecLikeDataset(AnomalibDataset):
@@ -27,7 +27,13 @@ class MVTecLikeDataset(AnomalibDataset):
         super().__init__(augmentations=augmentations)
         self.category = category
         self.split = split
-        samples = read_category(Path(root) / category)
+        samples = mvtec_samples(Path(root) / category)
+        if samples.empty:
+            msg = (
+                f"{Path(root) / category} holds no image in train/CLASS or test/CLASS. MVTec AD's layout has "
+                "train/good and test/CLASS."
+            )
+            raise FileNotFoundError(msg)
         self.samples = samples[samples["split"] == split].reset_index(drop=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from .datasets import TrainingCrops
+from .datasets import TrainingCrops, truth
 from .items import EpisodeBatch, EpisodeItem, collate_episodes
 
 
@@ -77,8 +77,8 @@ class SharedEpisodes(Dataset[list[EpisodeItem]]):
         return [
             EpisodeItem(
                 image=image,
-                gt_mask=mask,
-                gt_label=mask.any(),
+                **truth(mask),
+                gt_label=(mask == 1).any(),
                 image_path=row.image_path,
                 mask_path=row.mask_path,
                 category=row.category,
@@ -96,7 +96,7 @@ class SharedEpisodes(Dataset[list[EpisodeItem]]):
         generator: random.Random,
     ) -> torch.Tensor:
         """Draw the support of an episode: crops of other images that show the defect, ``(size,)`` bool."""
-        others = [i for i, (_, mask) in enumerate(pairs) if paths[i] != paths[query] and mask.any()]
+        others = [i for i, (_, mask) in enumerate(pairs) if paths[i] != paths[query] and (mask == 1).any()]
         drawn = generator.sample(others, min(generator.randint(1, self.most_supports), len(others)))
         supports = torch.zeros(self.size, dtype=torch.bool)
         supports[drawn] = True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pandas import DataFrame, concat
 
+from anomalib_sofs.annotations.frames import check_mask_size
 from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.images import image_size
 
@@ -22,14 +23,14 @@ def combine(categories: dict[str, DataFrame]) -> DataFrame:
 
     Returns:
         One table with the columns ``image_path, mask_path, category, label, split``, sorted by category, label and
-        file name; ``mask_path`` and ``label`` are ``""`` and ``"good"`` for normal images.
+        file name; the ``label`` of normal images is ``"good"``, their ``mask_path`` ``""`` or a mask of ignored pixels.
     """
     parts = []
     for category, samples in categories.items():
         part = samples.copy()
         part["category"] = category
         part["mask_path"] = part["mask_path"].fillna("").astype(str)
-        part.loc[part["label_index"] == 0, ["mask_path", "label"]] = ["", NORMAL]
+        part.loc[part["label_index"] == 0, "label"] = NORMAL
         part["image_path"] = part["image_path"].astype(str)
         if "split" not in part:
             part["split"] = "test"
@@ -126,11 +127,7 @@ def check_masks(table: DataFrame) -> None:
         rows["image_path"], rows["mask_path"], image_sizes, mask_sizes, strict=True
     ):
         if size != mask_size:
-            msg = (
-                f"{mask} is {mask_size[1]} x {mask_size[0]} pixels, its image {image} {size[1]} x {size[0]}. "
-                "Save the mask at the size of the image."
-            )
-            raise ValueError(msg)
+            check_mask_size(mask_size, mask, Path(image))
 
 
 def read_sizes(files: Sequence[str]) -> list[tuple[int, int]]:

@@ -6,8 +6,6 @@ from typing import Any, ClassVar
 
 from anomalib.data import Visa
 from anomalib.data.datamodules.image.visa import VISA_CATEGORIES
-from anomalib.data.datasets.image.mvtecad import make_mvtec_ad_dataset
-from anomalib.data.datasets.image.visa import EXTENSIONS
 from pandas import DataFrame
 
 from anomalib_sofs.annotations.labels import NORMAL
@@ -16,14 +14,14 @@ from anomalib_sofs.images import image_files
 from . import folds
 from .checks import leave_out_small_classes, refuse_escaping_links
 from .datamodule import EpisodeDataModule
-from .mvtecad import check_pairs
+from .mvtec_table import mvtec_samples
 
 BAD = "bad"
 """The one defect class that anomalib's conversion knows."""
 
 
 class VisaEpisodes(EpisodeDataModule):
-    """Episodes over VisA; anomalib's loader downloads, checks, converts and splits it.
+    """Episodes over VisA; anomalib downloads, converts and splits it.
 
     The defect classes are the kinds that ``CATEGORY/image_anno.csv`` of the raw data names, or the one class ``bad``
     where there is no such file. An image with several kinds (``"scratch,dent"``) belongs to the first of them, since
@@ -53,15 +51,14 @@ class VisaEpisodes(EpisodeDataModule):
         return sorted(folder.name for folder in converted.iterdir() if image_files(folder / "test" / BAD))
 
     def samples_of(self, category: str) -> DataFrame:
-        """Read a category with anomalib's loader and name the defect kinds.
+        """Read a category and name the defect kinds.
 
         Raises:
             ValueError: If a defective image has no mask, has no kind in the csv file, or a link leads out of the root.
         """
         folder = self.root / "visa_pytorch" / category
         refuse_escaping_links(folder, self.root)
-        check_pairs(folder)
-        samples = make_mvtec_ad_dataset(folder, extensions=EXTENSIONS)
+        samples = mvtec_samples(folder)
         table = self.root / category / "image_anno.csv"
         if not table.is_file():
             return samples

@@ -9,6 +9,7 @@ from pandas import DataFrame
 from anomalib_sofs.annotations.coco import read_coco
 from anomalib_sofs.annotations.labels import NORMAL
 from anomalib_sofs.annotations.mask_cache import MaskCache, Sample
+from anomalib_sofs.images import sub_folders
 
 from . import folds
 from .checks import leave_out_small_classes, refuse_escaping_links
@@ -46,7 +47,7 @@ class VisionEpisodes(EpisodeDataModule):
         """List the folders below the root that hold annotations."""
         if not self.root.is_dir():
             return []
-        return sorted(folder.name for folder in self.root.iterdir() if annotations_of(folder))
+        return sorted(folder.name for folder in sub_folders(self.root) if annotations_of(folder))
 
     def samples_of(self, category: str) -> DataFrame:
         """Read the COCO files of an object, one after the other.

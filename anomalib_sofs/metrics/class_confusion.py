@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torch import Tensor
+from torchmetrics import Metric
+
+from .confusion import confusion, iou_of_classes
 
 BACKGROUND, OTHER = "background", "other defects"
 DEPTH = 2  # folders above a file that may name its class: ground_truth/CLASS/NAME.png and CLASS/mask/NAME.png
@@ -44,38 +46,54 @@ class ClassResults(NamedTuple):
         return values | {"mIoU": sum(self.iou.values()) / len(self.iou)} if values else {}
 
 
-class ClassConfusion(nn.Module):
+def class_results(counts: Tensor, classes: Sequence[str]) -> ClassResults | None:
+    """Name what was counted.
+
+    Args:
+        counts: Confusion ``(classes + 2, classes + 2)``: background, classes, and :data:`OTHER`, which is never found.
+        classes: Names of the classes.
+
+    Returns:
+        The results; ``None`` if no pixel was counted.
+    """
+    if not counts.any():
+        return None
+    counts, number = counts.cpu(), len(classes)
+    truth = [BACKGROUND, *classes, *([OTHER] if counts[-1].any() else [])]
+    iou = iou_of_classes(counts)
+    shown = {name: float(iou[i]) for i, name in enumerate(classes, start=1) if counts[i].any()}
+    return ClassResults(truth, truth[: number + 1], counts[: len(truth), : number + 1].tolist(), shown)
+
+
+class ClassConfusion(Metric):
     """Confusion matrix and IoU of several classes, over the pixels of all images.
 
     Args:
-        classes: Names of the classes 1, 2, ...; 0 is the background.
+        classes: Names of the classes 1, 2, ..., the same in all processes; 0 is the background.
+        **kwargs: See :class:`torchmetrics.Metric`.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        super().__init__()
-        self.classes = list(classes)
-        self.matrix = MulticlassConfusionMatrix(len(self.classes) + 2)
+    full_state_update = False
+    counts: Tensor
 
-    def update(self, found: Tensor, defect: Tensor, name: str) -> None:
+    def __init__(self, classes: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classes = list(classes)
+        side = len(self.classes) + 2
+        self.add_state("counts", torch.zeros(side, side, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, found: Tensor, defect: Tensor, name: str, ignore: Tensor | None = None) -> None:
         """Add an image.
 
         Args:
-            found: Class of each pixel ``(H, W)``, see :func:`~anomalib_sofs.model.class_map.class_map`.
+            found: Class of each pixel ``(H, W)``, 0 where there is no defect.
             defect: True mask of the same shape.
             name: The class that it shows, or :data:`OTHER`.
+            ignore: Pixels that do not count, of the same shape.
         """
-        metric: Any = self.matrix
-        metric.update(found, torch.where(defect.bool(), [*self.classes, OTHER].index(name) + 1, 0))
+        truth = defect.bool().short() * ([*self.classes, OTHER].index(name) + 1)
+        self.counts = self.counts + confusion(found, truth, self.counts.shape[:2], ignore)  # type: ignore[arg-type]
 
     def compute(self) -> ClassResults | None:
         """Return what was counted, over all processes; ``None`` if nothing was."""
-        metric: Any = self.matrix
-        if not metric.update_called:
-            return None
-        matrix = metric.compute()
-        count = len(self.classes)
-        truth = [BACKGROUND, *self.classes, *([OTHER] if matrix[-1].any() else [])]
-        both = matrix.diagonal()
-        iou = both / (matrix.sum(0) + matrix.sum(1) - both).clamp(min=1)
-        shown = {name: float(iou[i]) for i, name in enumerate(self.classes, start=1) if matrix[i].any()}
-        return ClassResults(truth, truth[: count + 1], matrix[: len(truth), : count + 1].tolist(), shown)
+        return class_results(self.counts, self.classes)

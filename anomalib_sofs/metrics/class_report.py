@@ -1,6 +1,7 @@
 """The metrics of several classes, for people and for programs."""
 
 import json
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -25,8 +26,16 @@ def print_results(results: ClassResults, console: Console) -> None:
 
 
 def write_results(results: ClassResults, folder: Path) -> Path:
-    """Write ``classes.json``: ``iou`` by class, and ``pixels`` in the order of ``truth`` (rows) and ``found``."""
+    """Write ``classes.json``: ``iou`` by class, and ``pixels`` in the order of ``truth`` (rows) and ``found``.
+
+    The file is there whole or not at all; an older one is kept until then.
+    """
     file = folder / FILE
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results._asdict()) + "\n", encoding="utf-8")
+    aside = file.with_name(f"{FILE}.{os.getpid()}.part")
+    try:
+        aside.write_text(json.dumps(results._asdict()) + "\n", encoding="utf-8")
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
     return file

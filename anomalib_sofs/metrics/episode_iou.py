@@ -4,51 +4,61 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.classification import BinaryConfusionMatrix
+from torch import Tensor
+from torchmetrics import Metric
+
+from .confusion import confusion, iou_of_classes
 
 
-class EpisodeIoU(nn.Module):
+def episode_iou(counts: Tensor, classes: Sequence[str]) -> dict[str, Tensor]:
+    """Return the IoU of the protocol from pooled counts.
+
+    Args:
+        counts: Confusion ``(classes, 2, 2)`` of the pixels of each class's queries.
+        classes: Their names.
+
+    Returns:
+        ``IoU/CLASS`` for each class with queries, ``mIoU`` over these and ``FB-IoU``; empty without queries.
+    """
+    shown = counts.sum((1, 2)) > 0
+    if not shown.any():
+        return {}
+    names = [name for name, there in zip(classes, shown.tolist(), strict=True) if there]
+    iou = iou_of_classes(counts[shown])[:, 1]
+    values = {f"IoU/{name}": value for name, value in zip(names, iou, strict=True)}
+    values |= {"mIoU": iou.mean(), "FB-IoU": iou_of_classes(counts.sum(0)).mean()}
+    return {name: value.float() for name, value in values.items()}
+
+
+class EpisodeIoU(Metric):
     """Pooled intersections over pooled unions of each class.
 
     Args:
-        classes: Every ``category/class``; classes without a query stay out of the mean.
+        classes: Every ``category/class``, the same in all processes; classes without a query stay out of the mean.
+        **kwargs: See :class:`torchmetrics.Metric`.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        super().__init__()
-        self.classes = list(classes)
-        self.matrices = nn.ModuleList(BinaryConfusionMatrix() for _ in self.classes)
+    full_state_update = False
+    counts: Tensor
 
-    def update(self, name: str, prediction: Tensor, target: Tensor) -> None:
+    def __init__(self, classes: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classes = list(classes)
+        self.add_state("counts", torch.zeros(len(self.classes), 2, 2, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, name: str, prediction: Tensor, target: Tensor, ignore: Tensor | None = None) -> None:
         """Add one query.
 
         Args:
             name: Its ``category/class``.
             prediction: Boolean mask at native resolution.
             target: True mask of the same shape.
+            ignore: Pixels that do not count, of the same shape.
         """
-        metric: Any = self.matrices[self.classes.index(name)]
-        metric.update(prediction.int(), target.int())
+        counts = torch.zeros_like(self.counts)
+        counts[self.classes.index(name)] = confusion(prediction.bool(), target.bool(), (2, 2), ignore)
+        self.counts = self.counts + counts
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``IoU/category/class`` for each class with queries, ``mIoU`` and ``FB-IoU``; empty without queries."""
-        values, pooled = {}, []
-        metrics: list[Any] = list(self.matrices)
-        for name, metric in zip(self.classes, metrics, strict=True):
-            if metric.update_called:
-                matrix = metric.compute().double()
-                values[f"IoU/{name}"] = _foreground_iou(matrix)
-                pooled.append(matrix)
-        if not values:
-            return {}
-        total = torch.stack(pooled).sum(dim=0)
-        both = torch.stack([_foreground_iou(total), _foreground_iou(total.flip(0, 1))])
-        mean = torch.stack(list(values.values())).mean()
-        return {name: value.float() for name, value in (values | {"mIoU": mean, "FB-IoU": both.mean()}).items()}
-
-
-def _foreground_iou(matrix: Tensor) -> Tensor:
-    """IoU of class 1 from a confusion matrix ``(2, 2)`` of truth x prediction; 1 where it never occurs."""
-    union = matrix.sum() - matrix[0, 0]
-    return torch.where(union > 0, matrix[1, 1] / union.clamp(min=1), 1.0)
+        """Return ``IoU/CLASS`` for each class with queries, ``mIoU`` and ``FB-IoU``; empty without queries."""
+        return episode_iou(self.counts, self.classes)

@@ -1,43 +1,59 @@
 """One evaluator for both tasks: the table at the end of a test shows what its data can tell."""
 
-from dataclasses import fields
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import torch
-from anomalib.metrics import AUROC, Evaluator, F1Score
+from anomalib.metrics import Evaluator
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
+from torch import distributed, nn
 
 from anomalib_sofs.batches import AnyBatch
+from anomalib_sofs.decision import decide
 
-from .aupro import NativeAUPRO
-from .binned_auroc import BinnedAUROC
+from .aupro import AUPRO
+from .auroc import AUROC, ImageAUROC
 from .class_confusion import ClassConfusion, class_of
 from .class_report import print_results, write_results
 from .episode_iou import EpisodeIoU
+from .f1_score import F1Score
+from .repeats import new_rows
+
+logger = logging.getLogger(__name__)
+
+PER_IMAGE = (
+    "pred_score", "pred_label", "gt_label", "anomaly_map", "pred_mask", "gt_mask", "ignore_mask", "class_map",
+    "image_path", "mask_path", "support_records", "category", "defect_class", "counted",
+)  # fmt: skip
+"""What the metrics read of a batch; fields that are missing or ``None`` leave out the metrics that need them."""
 
 
 class SofsEvaluator(Evaluator):
     """IoU metrics for episodes; anomalib's image and pixel metrics, with AUPRO, for everything else.
 
-    AUROC needs both normal and defective examples: where the data has only one kind, the row is left out. A stored
+    AUROC and AUPRO need both normal and defective examples: where the data has only one kind, the row is left out, and
+    so is what needs a field that the batches do not have. Pixels of ``batch.ignore_mask`` count for nothing. A stored
     support set of several classes adds their IoU, and a confusion matrix that is printed and written to
     ``classes.json`` in the run's folder; the true class of an image is the name of the folder that it lies in.
+
+    Everything is read off the batch. All processes take part in every collective, whatever they have seen.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.image_auroc = AUROC(fields=["pred_score", "gt_label"], prefix="image_", strict=False)
-        self.image_f1 = F1Score(fields=["pred_label", "gt_label"], prefix="image_", strict=False)
-        self.pixel_f1 = F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False)
-        self.pixel_auroc = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
-        self.pixel_aupro = NativeAUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
-        self.binned_pixel_auroc = BinnedAUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
+        # metrics live from setup to teardown: their histograms are no part of an exported model
+        self.metrics = nn.ModuleDict()
         self.iou = EpisodeIoU([])
-        self.episodic = False
         self.confusion: ClassConfusion | None = None
+        self.episodic = False
+        self._seen = 0
+        self._said: set[str] = set()
+
+    # -- Lightning hooks -----------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the metrics by the kind of data."""
@@ -46,41 +62,13 @@ class SofsEvaluator(Evaluator):
         self.episodic = hasattr(datamodule, "class_names")
         names = {name for data in _evaluated(datamodule) for name in getattr(data, "class_names", [])}
         self.iou = EpisodeIoU(sorted(names)).to(pl_module.device)
+        metrics = _metrics(episodic=self.episodic)
+        self.metrics = nn.ModuleDict({metric.name: metric for metric in metrics}).to(pl_module.device)
 
-    def _metrics(self) -> list[Any]:
-        if self.episodic:
-            return [self.image_auroc, self.image_f1, self.binned_pixel_auroc]
-        return [self.image_auroc, self.image_f1, self.pixel_auroc, self.pixel_aupro, self.pixel_f1]
-
-    def _update(self, trainer: Trainer, batch: AnyBatch, batch_idx: int) -> None:
-        batch = _without_repeats(trainer, batch, batch_idx)
-        if batch is None:
-            return
-        for metric in self._metrics():
-            metric.update(batch)
-        if not self.episodic:
-            self._update_classes(batch)
-            return
-        rows = zip(batch.category, batch.defect_class, batch.counted, batch.pred_mask, batch.gt_mask, strict=True)
-        for category, defect_class, counted, prediction, truth in rows:
-            if counted:
-                self.iou.update(f"{category}/{defect_class}", prediction, truth)
-
-    def _update_classes(self, batch: AnyBatch) -> None:
-        if self.confusion is None or batch.gt_mask is None:
-            return
-        masks = batch.mask_path or [None] * len(batch.image_path)
-        for found, truth, *files in zip(batch.class_map, batch.gt_mask, masks, batch.image_path, strict=True):
-            self.confusion.update(found, truth, class_of(files, self.confusion.classes))
-
-    def _log(self, pl_module: LightningModule, prefix: str = "") -> None:
-        values = {prefix + name: value for name, value in self.iou.compute().items()}
-        self.iou = EpisodeIoU(self.iou.classes).to(pl_module.device)
-        for metric in self._metrics():
-            if metric.update_called and _defined(metric):
-                values[prefix + metric.name] = metric.compute()
-            metric.reset()
-        pl_module.log_dict(values, rank_zero_only=False)
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Free the histograms."""
+        del trainer, pl_module, stage
+        self.metrics, self.iou, self.confusion = nn.ModuleDict(), EpisodeIoU([]), None
 
     def on_validation_batch_end(
         self,
@@ -92,12 +80,11 @@ class SofsEvaluator(Evaluator):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure a batch of episodes."""
-        del pl_module, outputs, dataloader_idx
+        del outputs
         # distances have no threshold before the first validation has ended: FAD has nothing to measure yet
         if self.episodic:
-            batch.pred_mask = batch.anomaly_map > 0.5  # noqa: PLR2004
-            batch.pred_label = batch.pred_score > 0.5  # noqa: PLR2004
-            self._update(trainer, batch, batch_idx)
+            decide(batch, pl_module.post_processor)
+            self._update(_loader(trainer.val_dataloaders, dataloader_idx), batch, batch_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what episodes gave."""
@@ -106,12 +93,9 @@ class SofsEvaluator(Evaluator):
             self._log(pl_module, prefix="val_")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask the model, which has its support set by now, for the classes."""
-        del trainer
-        model: Any = pl_module.model
-        support = model.support
-        several = not self.episodic and len(support) > 1
-        self.confusion = ClassConfusion(support.names).to(pl_module.device) if several else None
+        """Forget the classes of an earlier support set."""
+        del trainer, pl_module
+        self.confusion = None
 
     def on_test_batch_end(
         self,
@@ -123,56 +107,139 @@ class SofsEvaluator(Evaluator):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure a batch."""
-        del pl_module, outputs, dataloader_idx
-        self._update(trainer, batch, batch_idx)
+        del outputs
+        decide(batch, pl_module.post_processor)
+        self._update(_loader(trainer.test_dataloaders, dataloader_idx), batch, batch_idx)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log all metrics that are defined."""
         self._log(pl_module)
-        results = self.confusion.compute() if self.confusion is not None else None
+        confusion, self.confusion = self._confusion_of_all(pl_module), None
+        results = confusion.compute() if confusion is not None else None
         if results is None:
             return
-        for name, value in results.table().items():
-            pl_module.log(name, value, rank_zero_only=False)
+        pl_module.log_dict(results.table(), rank_zero_only=False)
         if trainer.is_global_zero:
             console = Console()
             print_results(results, console)
             file = write_results(results, Path(trainer.default_root_dir))
             console.print(f"Classes: {file}", soft_wrap=True, highlight=False)
 
+    # -- counting ------------------------------------------------------------------------------------------------
+
+    def _update(self, loader: object, batch: AnyBatch, batch_idx: int) -> None:
+        size = len(batch.image)
+        self._seen = 0 if batch_idx == 0 else self._seen
+        count = new_rows(loader, self._seen, size)
+        self._seen += size
+        names = getattr(batch, "class_names", None) or []
+        if self.confusion is None and not self.episodic and len(names) > 1:
+            self.confusion = ClassConfusion(names).to(batch.image.device)
+        rows = _first_rows(batch, count)
+        if count == 0:
+            return
+        self._say_what_is_missing(rows)
+        metrics: list[Any] = list(self.metrics.values())
+        for metric in metrics:
+            metric.update(rows)
+        if rows.gt_mask is not None and rows.pred_mask is not None:
+            (self._update_episodes if self.episodic else self._update_classes)(rows)
+
+    def _update_episodes(self, rows: SimpleNamespace) -> None:
+        for i, counted in enumerate(rows.counted):
+            if counted:
+                name = f"{rows.category[i]}/{rows.defect_class[i]}"
+                self.iou.update(name, rows.pred_mask[i], rows.gt_mask[i], _row(rows.ignore_mask, i))
+
+    def _update_classes(self, rows: SimpleNamespace) -> None:
+        if self.confusion is None or rows.class_map is None:
+            return
+        for i, (found, truth) in enumerate(zip(rows.class_map, rows.gt_mask, strict=True)):
+            name = class_of([_row(rows.mask_path, i), _row(rows.image_path, i)], self.confusion.classes)
+            self.confusion.update(found, truth, name, _row(rows.ignore_mask, i))
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def _log(self, pl_module: LightningModule, prefix: str = "") -> None:
+        values = self.iou.compute() if self.episodic else {}
+        self.iou.reset()
+        metrics: dict[str, Any] = dict(self.metrics.items())
+        for name, metric in metrics.items():
+            value = metric.compute()
+            metric.reset()
+            if not value.isnan():
+                values[name] = value
+        pl_module.log_dict({f"{prefix}{name}": value for name, value in values.items()}, rank_zero_only=False)
+
+    def _confusion_of_all(self, pl_module: LightningModule) -> ClassConfusion | None:
+        """Return this process's counts, all zero if another process has some and this one has seen nothing."""
+        names = _of_any_process(self.confusion.classes if self.confusion is not None else None)
+        if self.confusion is None and names is not None:
+            return ClassConfusion(names).to(pl_module.device)
+        return self.confusion
+
+    def _say_what_is_missing(self, rows: SimpleNamespace) -> None:
+        where = f"first at {_row(rows.image_path, 0) or 'a batch without image_path'}"
+        if rows.gt_mask is None:
+            self._say("truth", f"No pixel metric without a true mask ({where}).")
+        if rows.pred_mask is None:
+            self._say(
+                "decision",
+                f"No F1 score, no IoU: nothing decides what is a defect ({where}): the post-processor's "
+                "enable_thresholding is False.",
+            )
+        if self.confusion is not None and rows.image_path is None and rows.mask_path is None:
+            self._say(
+                "class",
+                "Batches without image_path and mask_path do not tell the class of a defect: it counts as one of the "
+                "'other defects'. Use a datamodule that reads files, in folders with the names of the classes.",
+            )
+
+    def _say(self, subject: str, message: str) -> None:
+        if subject not in self._said:
+            logger.warning(message)
+            self._said.add(subject)
+
+
+def _metrics(*, episodic: bool) -> list[Any]:
+    """Return the metrics of episodes besides their IoU, or of everything else."""
+    metrics: list[Any] = [
+        ImageAUROC(fields=["pred_score", "gt_label"], prefix="image_", strict=False),
+        F1Score(fields=["pred_label", "gt_label"], prefix="image_", strict=False),
+        AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
+    ]
+    if episodic:
+        return metrics
+    return [
+        *metrics,
+        AUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
+        F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
+    ]
+
 
 def _evaluated(datamodule: object) -> list[object]:
     return [getattr(datamodule, name) for name in ("val_data", "test_data") if hasattr(datamodule, name)]
 
 
-def _without_repeats(trainer: Trainer, batch: AnyBatch, batch_idx: int) -> AnyBatch | None:
-    """Drop what a distributed sampler repeats to give every process the same number of queries.
-
-    Such a sampler deals indices out in turn and starts again at the end: the n-th query of this rank is query
-    ``n * world_size + rank`` of all, and the repeats are the last rows of the last batch, which may be a short one.
-    """
-    loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-    if trainer.world_size == 1 or loader is None:
-        return batch
-    numbers = torch.arange(len(batch.image)) + batch_idx * loader.batch_size
-    count = int((numbers * trainer.world_size + trainer.global_rank < len(loader.dataset)).sum())
-    if count == len(batch.image):
-        return batch
-    return _first_rows(batch, count) if count else None
+def _loader(loaders: Any, number: int) -> object:  # noqa: ANN401
+    return loaders[number] if isinstance(loaders, Sequence) else loaders
 
 
-def _first_rows(batch: AnyBatch, count: int) -> AnyBatch:
-    """Return a batch of the first ``count`` images."""
-    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return type(batch)(**{name: None if value is None else value[:count] for name, value in values.items()})
+def _first_rows(batch: AnyBatch, count: int) -> SimpleNamespace:
+    """Return what the metrics read of the first ``count`` images."""
+    values = {name: getattr(batch, name, None) for name in PER_IMAGE}
+    return SimpleNamespace(**{name: None if value is None else value[:count] for name, value in values.items()})
 
 
-def _defined(metric: Any) -> bool:  # noqa: ANN401
-    """Tell whether both classes occur; an AUROC of one class is meaningless."""
-    if not isinstance(metric, AUROC):
-        return True
-    if metric.thresholds is not None:
-        counts = metric.confmat[0]
-        return bool(counts[0].sum() > 0 and counts[1].sum() > 0)
-    target = torch.cat(list(metric.target)) if isinstance(metric.target, list) else metric.target
-    return bool(target.any() and not target.all())
+def _row(values: Any, number: int) -> Any:  # noqa: ANN401
+    """Return one image's value of a field that may be missing."""
+    return None if values is None else values[number]
+
+
+def _of_any_process(value: list[str] | None) -> list[str] | None:
+    """Return the value of the first process that has one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    values: list[list[str] | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return next((one for one in values if one is not None), None)

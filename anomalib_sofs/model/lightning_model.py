@@ -1,6 +1,7 @@
 """SOFS as an anomalib model: `anomalib train --model Sofs`."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -9,6 +10,7 @@ from anomalib import LearningType
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from cachetools import LRUCache
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
@@ -26,8 +28,12 @@ from anomalib_sofs.arguments import (
     one_of,
 )
 from anomalib_sofs.batches import AnyBatch
-from anomalib_sofs.images import is_deep, read_image
+from anomalib_sofs.decision import decide
+from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
+from anomalib_sofs.queries import QueryCheck
+from anomalib_sofs.results.callback import ResultsWriter
+from anomalib_sofs.tensors import read_image
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
@@ -175,8 +181,7 @@ class Sofs(AnomalibModule):
     def prepare_support(self) -> None:
         """Make sure that there is a support encoding: from folder, checkpoint or the normal training images."""
         if self.support_folder is not None:
-            options = {"normal": True} if self.support_normal else {}
-            self.set_support(SupportSet.from_folder(self.support_folder, **options))
+            self.set_support(SupportSet.from_folder(self.support_folder, normal=self.support_normal))
             self.support_folder = None
         elif self._episodic:
             if self.post_processor is not None:
@@ -282,12 +287,12 @@ class Sofs(AnomalibModule):
         self.prepare_support()
 
     def on_before_batch_transfer(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
-        """Read images of more than 8 bits again: anomalib's own reader turns them white."""
+        """Read images of more than 8 bits and turned ones again: anomalib's own reader gets them wrong."""
         del dataloader_idx
         if self.trainer.training or self._episodic or not batch.image_path:
             return batch
         check_not_resized(batch.image_path, batch.image.shape[-2:])
-        if any(is_deep(path) for path in batch.image_path):
+        if any(needs_own_reader(path) for path in batch.image_path):
             batch.image = torch.stack([read_image(path) for path in batch.image_path])
         return batch
 
@@ -349,7 +354,10 @@ class Sofs(AnomalibModule):
         batch.best_class = found.maps.argmax(dim=1) + 1
         batch.support_records = [encoding.record for encoding in encodings]
         batch.support_previews = [encoding.preview for encoding in encodings]
-        return batch.update(anomaly_map=found.maps.amax(dim=1), pred_score=found.score)
+        batch.update(anomaly_map=found.maps.amax(dim=1), pred_score=found.score)
+        if self.post_processor is None:
+            decide(batch)
+        return batch
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""
@@ -397,6 +405,11 @@ class Sofs(AnomalibModule):
         """
         del image_size
         return PreProcessor(transform=Normalize(mean=list(IMAGE_MEAN), std=list(IMAGE_STD)))
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Add what writes results, with or without pictures, and what looks through the images before."""
+        components: Any = super().configure_callbacks()
+        return [*components, ResultsWriter(getattr(self.visualizer, "folder", None)), QueryCheck()]
 
     def configure_post_processor(self) -> SofsPostProcessor:
         """Return the post-processor for probabilities and distances."""

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-import torch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 
 from anomalib_sofs.batches import AnyBatch
+from anomalib_sofs.decision import decide
+from anomalib_sofs.metrics.f1_threshold import F1Threshold
 
 
 class SofsPostProcessor(PostProcessor):
@@ -15,6 +16,11 @@ class SofsPostProcessor(PostProcessor):
     In few-shot segmentation (FSS) maps are probabilities: threshold 0.5, no min-max normalisation, nothing is learned
     from validation data. In few-shot anomaly detection (FAD) everything is anomalib's.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # anomalib's base class offers no other way to choose the metric; its own keeps every pixel of the validation
+        self._pixel_threshold_metric: Any = F1Threshold(fields=["anomaly_map", "gt_mask"], strict=False)
 
     def use_probabilities(self, *, probabilities: bool) -> None:
         """Choose between FSS (``True``) and FAD."""
@@ -33,12 +39,6 @@ class SofsPostProcessor(PostProcessor):
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 
     def post_process_batch(self, batch: AnyBatch) -> None:
-        """Normalise and cut the maps, then give every pixel that is a defect its class.
-
-        This is the one place that decides what is a defect: everything else reads ``pred_mask`` and ``class_map``
-        ``(B, H, W)``, 0 where there is none, else the number of the most probable class, from 1 on.
-        """
+        """Normalise and cut the maps, then give every pixel that is a defect its class."""
         super().post_process_batch(batch)
-        best = getattr(batch, "best_class", None)
-        if best is not None and batch.pred_mask is not None:
-            batch.class_map = torch.where(batch.pred_mask, best, 0)
+        decide(batch, self)

@@ -4,9 +4,10 @@ Filters are matrices, so that eager and exported graphs compute the same: antial
 graph gives other values.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.windows import larger
 
@@ -35,13 +36,30 @@ def triangle_filter(length: int, size: int, like: Tensor) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).to(like)
 
 
+def area_filter(length: int, size: int, like: Tensor) -> Tensor:
+    """Return the matrix ``(size, length)`` that averages along an axis, each pixel by the part of it that is covered.
+
+    Args:
+        length: Pixels of the source.
+        size: Pixels of the result.
+        like: Tensor whose dtype and device the matrix gets.
+    """
+    scale = length / size
+    start = torch.arange(size, device=like.device)[:, None] * scale
+    pixels = torch.arange(length, device=like.device)
+    covered = torch.minimum(pixels + 1, start + scale) - torch.maximum(pixels, start)
+    return (covered.clamp_min(0) / scale).to(like)
+
+
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize images ``(..., C, H, W)`` to ``(..., C, *size)``, antialiased, as torchvision and Pillow do."""
-    rows = triangle_filter(image.shape[-2], size[0], image)
-    columns = triangle_filter(image.shape[-1], size[1], image)
-    return rows @ image @ columns.T
+    return _filtered(image, size, triangle_filter)
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize masks ``(..., H, W)`` by area: a pixel of the result holds its share of defect, in [0, 1]."""
-    return F.adaptive_avg_pool2d(mask.float(), size)
+    return _filtered(mask.float(), size, area_filter).clamp(0, 1)
+
+
+def _filtered(x: Tensor, size: tuple[int, int], make: Callable[[int, int, Tensor], Tensor]) -> Tensor:
+    return make(x.shape[-2], size[0], x) @ x @ make(x.shape[-1], size[1], x).T

@@ -1,5 +1,6 @@
 """Support sets: annotated example images, from memory or from a folder."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,15 +9,28 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from anomalib_sofs.annotations.labels import DEFECT, NORMAL
-from anomalib_sofs.images import image_files, read_image, read_mask
+from anomalib_sofs.annotations.labels import DEFECT, IGNORE, NORMAL
+from anomalib_sofs.annotations.masks import MOST_CLASSES
+from anomalib_sofs.annotations.notices import warn_once
+from anomalib_sofs.annotations.reader import read_support
+from anomalib_sofs.tensors import read_image, read_mask
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LOOKS_INVERTED = 0.99  # share of an image that hardly any defect covers
+ROUNDING = 1e-4  # by which arithmetic may leave [0, 1]
+
+
+def shows_defect(mask: Tensor) -> bool:
+    """Tell whether a mask marks anything; ignored pixels (255) mark nothing."""
+    return bool(((mask > 0) & (mask != IGNORE)).any())
 
 
 def rows_by_class(masks: Sequence[Tensor], labels: Sequence[str]) -> dict[str, list[int]]:
     """List the examples of each defect class, in name order, together with all normal ones."""
-    marked = [bool(mask.any()) for mask in masks]
+    marked = [shows_defect(mask) for mask in masks]
     names = sorted({label for label, hit in zip(labels, marked, strict=True) if hit})
     return {name: [i for i, hit in enumerate(marked) if labels[i] == name or not hit] for name in names}
 
@@ -26,8 +40,9 @@ class SupportSet:
     """Annotated examples of any sizes.
 
     Args:
-        images: RGB images ``(3, H, W)`` in [0, 1], each of its own size.
-        masks: Masks ``(H, W)``; non-zero marks the target defect, all zero a normal example.
+        images: RGB images ``(3, H, W)``, each of its own size: floating point in [0, 1], or uint8, which is scaled.
+        masks: Masks ``(H, W)``; non-zero marks the target defect, all zero a normal example. In a mask that holds 255
+            beside small numbers (1 to 64), 255 means pixels to be ignored. They are kept as uint8 of {0, 1, 255}.
         labels: Defect class of each image; normal images take part in every class.
         paths: Where the images came from, for messages and caching.
     """
@@ -41,33 +56,34 @@ class SupportSet:
         """Check that the parts belong together.
 
         Raises:
-            ValueError: If there is no image, or an image and its mask differ in size.
+            ValueError: If there is no image, an image has another shape or range, an image and its mask differ in size,
+                or a mask leaves no background.
         """
         self.labels = list(self.labels) or [DEFECT] * len(self.images)
         self.paths = list(self.paths) or [f"support image {i}" for i in range(len(self.images))]
         if not self.images:
             msg = "A support set needs at least one image."
             raise ValueError(msg)
+        self.images = [_checked_image(image, path) for image, path in zip(self.images, self.paths, strict=True)]
+        self.masks = [_checked_mask(mask) for mask in self.masks]
         for image, mask, path in zip(self.images, self.masks, self.paths, strict=True):
-            if image.shape[-2:] != mask.shape[-2:]:
+            if image.shape[-2:] != mask.shape:
                 msg = (
-                    f"The mask of {path} is {mask.shape[-1]} x {mask.shape[-2]} pixels, its image "
-                    f"{image.shape[-1]} x {image.shape[-2]}. Save the mask at the size of the image."
+                    f"The mask of {path} is {_size(mask)} pixels, its image {_size(image)}. "
+                    "Save the mask at the size of the image."
                 )
                 raise ValueError(msg)
-            if not bool(torch.isfinite(image).all()):
-                msg = f"{path} holds values that are not numbers (NaN or infinity). Replace or leave out this image."
-                raise ValueError(msg)
+            _check_background(mask, path)
 
     @property
     def normal(self) -> bool:
         """Whether every mask is empty: few-shot anomaly detection."""
-        return not any(bool(mask.any()) for mask in self.masks)
+        return not any(shows_defect(mask) for mask in self.masks)
 
     @property
     def marked(self) -> "SupportSet":
         """The examples that show a defect."""
-        rows = [i for i, mask in enumerate(self.masks) if mask.any()]
+        rows = [i for i, mask in enumerate(self.masks) if shows_defect(mask)]
 
         def chosen(values: Sequence[T]) -> list[T]:
             return [values[i] for i in rows]
@@ -82,100 +98,103 @@ class SupportSet:
     @classmethod
     def from_files(cls, images: Sequence[str], masks: Sequence[str]) -> "SupportSet":
         """Read images and their masks of one defect class; an empty mask path means a normal image."""
-        pairs: list[Pair] = [(Path(i), Path(m) if m else None, DEFECT) for i, m in zip(images, masks, strict=True)]
-        return cls._read(pairs)
+        pixels = [read_image(image) for image in images]
+        return cls(
+            pixels,
+            [read_mask(mask) if mask else _nothing(image) for image, mask in zip(pixels, masks, strict=True)],
+            [DEFECT] * len(images),
+            list(images),
+        )
 
     @classmethod
-    def _read(cls, pairs: "Sequence[Pair]") -> "SupportSet":
-        images = [read_image(image) for image, _, _ in pairs]
-        masks = [
-            torch.zeros(image.shape[-2:], dtype=torch.uint8) if mask is None else read_mask(mask)
-            for image, (_, mask, _) in zip(images, pairs, strict=True)
-        ]
-        return cls(images, masks, [label for _, _, label in pairs], [str(image) for image, _, _ in pairs])
-
-    @classmethod
-    def from_folder(cls, path: str | Path) -> "SupportSet":
+    def from_folder(cls, path: str | Path, *, normal: bool = False) -> "SupportSet":
         """Read a support set from disk.
 
-        Layouts: ``image/`` and ``mask/`` (masks matched by stem, ``name.png`` or ``name_mask.png``); the same in one
-        sub-folder per defect class, where a sub-folder ``good`` holds normal images; or MVTec's ``test/CLASS`` beside
-        ``ground_truth/CLASS``. Without any ``mask/`` folder all images are normal (few-shot anomaly detection).
+        Every form of marked images is read that :func:`~anomalib_sofs.annotations.reader.recognise` knows: ``image/``
+        beside ``mask/``, ``part_mask.png`` beside ``part.png``, MVTec's ``ground_truth/CLASS``, COCO, LabelMe and YOLO
+        files, class numbers, and one sub-folder per class. Every image must show something marked, except those of a
+        folder called ``good`` (``normal``, ``ok``, in any case of letters). A folder of this name, or ``normal=True``,
+        gives a set of normal images (few-shot anomaly detection).
 
         Args:
             path: The folder.
+            normal: Whether all its images are normal.
 
         Raises:
-            FileNotFoundError: If the folder, its images or the mask of an image are missing.
-            ValueError: If a file cannot be read, sizes differ, or a mask leaves no background.
+            FileNotFoundError: If the folder or its images are missing.
+            ValueError: If nothing is marked, on one of the images or at all, a file is missing or cannot be read, sizes
+                differ, or a mask leaves no background.
         """
-        root = Path(path)
-        if not root.is_dir():
-            msg = f"The support folder {root} does not exist. It should hold image/ and mask/."
-            raise FileNotFoundError(msg)
-        pairs = _mvtec_pairs(root) if (root / "ground_truth").is_dir() else _class_pairs(root)
-        support = cls._read(pairs)
-        for (_, file, _), mask in zip(pairs, support.masks, strict=True):
-            if bool(mask.all()):
-                msg = (
-                    f"{file} marks the whole image: no background to compare with. Mark the defect only, with 0 for "
-                    "everything else, or use an image that shows more than the defect."
-                )
-                raise ValueError(msg)
-        return support
+        marked = read_support(Path(path), normal=normal)
+        images: dict[Path, Tensor] = {}  # an image with several classes is read once
+        for image, _, _ in marked:
+            if image not in images:
+                images[image] = read_image(image)
+        masks = [_nothing(images[image]) if mask is None else torch.from_numpy(mask) for image, _, mask in marked]
+        labels = [NORMAL if mask is None else label for _, label, mask in marked]
+        return cls([images[image] for image, _, _ in marked], masks, labels, [str(image) for image, _, _ in marked])
 
 
-Pair = tuple[Path, Path | None, str]  # image, mask or None for a normal image, class
+def _nothing(image: Tensor) -> Tensor:
+    return torch.zeros(image.shape[-2:], dtype=torch.uint8)
 
 
-def _class_pairs(root: Path) -> list[Pair]:
-    """List ``image/`` + ``mask/``, of the folder itself or of one sub-folder per class."""
-    if (root / "image").is_dir():
-        return _folder_pairs(root / "image", root / "mask", DEFECT)
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    if not folders:
-        return _folder_pairs(root, root / "mask", DEFECT)
-    return [pair for folder in folders for pair in _class_folder_pairs(folder)]
-
-
-def _class_folder_pairs(folder: Path) -> list[Pair]:
-    images = folder / "image" if (folder / "image").is_dir() else folder
-    if folder.name != NORMAL and not (folder / "mask").is_dir():
+def _checked_image(image: Tensor, path: str) -> Tensor:
+    """Return an image as floating point in [0, 1]."""
+    image = torch.as_tensor(image)
+    if image.ndim != 3 or image.shape[0] != 3:  # noqa: PLR2004
+        msg = f"{path} has the shape {tuple(image.shape)}, but support images are (3, H, W). Change its axes."
+        raise ValueError(msg)
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    if not image.is_floating_point():
+        msg = f"{path} holds {image.dtype}, but support images are floating point in [0, 1] or uint8. Convert it."
+        raise ValueError(msg)
+    if not bool(torch.isfinite(image).all()):
+        msg = f"{path} holds values that are not numbers (NaN or infinity). Replace or leave out this image."
+        raise ValueError(msg)
+    low, high = float(image.min()), float(image.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
         msg = (
-            f"The class folder {folder} has no mask/ folder. Add the masks, or name the folder {NORMAL!r} if its parts "
-            "are."
+            f"{path} holds values from {low:g} to {high:g}, but support images are floating point in [0, 1] (not "
+            "normalised) or uint8. Scale it."
         )
-        raise FileNotFoundError(msg)
-    return _folder_pairs(images, folder / "mask", folder.name)
+        raise ValueError(msg)
+    return image
 
 
-def _mvtec_pairs(root: Path) -> list[Pair]:
-    """List MVTec's ``ground_truth/CLASS`` masks with their images in ``test/CLASS`` (or ``CLASS``)."""
-    source = root / "test" if (root / "test").is_dir() else root
-    folders = (folder for folder in (root / "ground_truth").iterdir() if folder.is_dir() and folder.name != NORMAL)
-    masks = sorted(folders)
-    pairs = [pair for mask in masks for pair in _folder_pairs(source / mask.name, mask, mask.name)]
-    good = source / NORMAL
-    return pairs + (_folder_pairs(good, root / "ground_truth" / NORMAL, NORMAL) if good.is_dir() else [])
+def _checked_mask(mask: Tensor) -> Tensor:
+    """Return a mask ``(H, W)`` as uint8 of {0, 1, 255}."""
+    mask = torch.as_tensor(mask)
+    if mask.ndim == 3 and mask.shape[0] == 1:  # noqa: PLR2004
+        mask = mask[0]
+    defect = mask != 0
+    if mask.dtype != torch.bool and bool((mask == IGNORE).any()):
+        ignored = mask == IGNORE
+        numbers = mask[defect & ~ignored]
+        # 0 and 255 alone are black and white
+        if len(numbers) and bool((numbers <= MOST_CLASSES).all()):
+            return torch.where(ignored, torch.tensor(IGNORE, dtype=torch.uint8), defect.to(torch.uint8))
+    return defect.to(torch.uint8)
 
 
-def _folder_pairs(images: Path, masks: Path, label: str) -> list[Pair]:
-    """Match the images of a folder with masks by stem; no mask folder at all means normal images."""
-    files = image_files(images)
-    if not files:
-        msg = f"No image in the support folder {images}. Put at least one there, or remove the folder."
-        raise FileNotFoundError(msg)
-    if not masks.is_dir():
-        return [(file, None, label) for file in files]
-    by_stem = {file.stem: file for file in image_files(masks)}
-    pairs: list[Pair] = []
-    for file in files:
-        mask = by_stem.get(file.stem) or by_stem.get(f"{file.stem}_mask")
-        if mask is None:
-            msg = (
-                f"No mask for the support image {file}: expected {masks / file.stem}.png or {file.stem}_mask.png. "
-                "Add it (all black for a normal image), or remove the image."
-            )
-            raise FileNotFoundError(msg)
-        pairs.append((file, mask, label))
-    return pairs
+def _check_background(mask: Tensor, path: str) -> None:
+    defect, background = int((mask == 1).sum()), int((mask == 0).sum())
+    if defect and not background:
+        msg = (
+            f"The mask of {path} marks the whole image: no background to compare with. Mark the defect only, with 0 "
+            "for everything else, or use an image that shows more than the defect."
+        )
+        raise ValueError(msg)
+    share = defect / mask.numel()
+    if share > LOOKS_INVERTED:
+        warn_once(
+            path,
+            "The mask of %s marks %.1f %% of the image: it looks inverted. Non-zero pixels are the defect.",
+            path,
+            100 * share,
+        )
+
+
+def _size(values: Tensor) -> str:
+    return f"{values.shape[-1]} x {values.shape[-2]}"

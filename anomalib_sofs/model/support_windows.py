@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from anomalib_sofs.annotations.labels import IGNORE
+
 WHOLE_IMAGE_SHARE = 0.01  # a defect above this share of the image is seen on the whole, resized image
 
 
 def covers_much(mask: Tensor) -> bool:
     """Tell whether a defect covers more than 1 % of the image, so that the whole image is used, resized."""
-    return float((mask > 0).float().mean()) > WHOLE_IMAGE_SHARE
+    return float(((mask > 0) & (mask != IGNORE)).float().mean()) > WHOLE_IMAGE_SHARE
 
 
 def place_windows(mask: Tensor, size: int, count: int) -> list[tuple[int, int]]:

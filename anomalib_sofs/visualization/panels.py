@@ -1,7 +1,9 @@
-"""Draw support, query, truth and prediction side by side, at native resolution."""
+"""Draw support, query, truth and prediction beside each other, at native resolution."""
 
+import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
@@ -9,58 +11,132 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
+Colour = tuple[int, int, int]
 
 TRUTH = (0, 200, 0)
 FOUND = (230, 30, 30)
 CLASS_COLOURS = ((230, 30, 30), (30, 110, 230), (240, 160, 0), (150, 60, 200), (0, 160, 140), (200, 80, 120))
 CAPTION = 18  # pixels
+FONT = 13
 GAP = 6
 SMALLEST_SIDE = 256  # smaller images are enlarged by a whole number, so that single pixels stay visible
+PER_UNIT = 800  # pixels of an image's longer side for which lines and letters have their normal size
+WIDEST = 2400  # pixels of a row; longer ones are broken up
+SHAPE = 1.5  # width by height of a canvas of several rows: a screen's
+SMALL = 0.02  # regions below this share of the longer side are pointed out
 
 
-def outline(image: Picture, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Picture:
-    """Draw the outline of a mask just outside of it, so that a one-pixel defect is not painted over."""
+def line_width(image: Picture) -> int:
+    """Return how many pixels a line has, so that it is seen when the whole image is looked at."""
+    return max(1, round(max(image.shape[:2]) / PER_UNIT))
+
+
+def outline(
+    image: Picture,
+    mask: NDArray[np.bool_],
+    colour: Colour,
+    width: int = 1,
+    others: NDArray[np.bool_] | None = None,
+) -> Picture:
+    """Draw the outline of a mask just outside of it, so that a one-pixel defect is not painted over.
+
+    Args:
+        image: The image.
+        mask: The mask ``(H, W)``.
+        colour: Colour of the line.
+        width: Its width in pixels.
+        others: Pixels that are not to be painted over, either.
+    """
+    if width == 1:
+        ring = find_boundaries(mask, mode="outer")
+    else:
+        ring = cv2.dilate(mask.astype(np.uint8), _disc(width)).astype(bool) & ~mask
     drawn = image.copy()
-    drawn[find_boundaries(mask, mode="outer")] = colour
+    drawn[ring if others is None else ring & ~others] = colour
+    return drawn
+
+
+def point_out(image: Picture, mask: NDArray[np.bool_], colour: Colour) -> Picture:
+    """Draw a frame around regions that are easily overlooked; close ones share theirs.
+
+    Args:
+        image: The image.
+        mask: What was found ``(H, W)``.
+        colour: Colour of the frames.
+    """
+    margin, width = round(SMALL * max(mask.shape)), line_width(image)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(
+        cv2.dilate(mask.astype(np.uint8), np.ones((2 * margin + 1,) * 2, dtype=np.uint8)), connectivity=8
+    )
+    drawn = image.copy()
+    for left, top, w, h, _ in stats[1:]:
+        if max(w, h) < 4 * margin:  # the margins themselves are up to two of these
+            cv2.rectangle(drawn, (int(left), int(top)), (int(left + w - 1), int(top + h - 1)), colour, width)
     return drawn
 
 
 def heat(image: Picture, score: NDArray[np.floating]) -> Picture:
     """Blend a score in [0, 1] over the grey image: the higher, the more opaque."""
-    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    colour = colormaps["turbo"](score)[..., :3] * 255
-    weight = (0.15 + 0.65 * score)[..., None]
-    return (grey * (1 - weight) + colour * weight).astype(np.uint8)
+    grey = image.mean(axis=2, dtype=np.float32)[..., None]
+    shades = (colormaps["turbo"](np.arange(256))[:, :3] * 255).astype(np.float32)
+    colour = shades[(score * 255).round().astype(np.uint8)]
+    weight = (0.15 + 0.65 * score.astype(np.float32))[..., None]
+    return (grey + (colour - grey) * weight).astype(np.uint8)
 
 
-def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str = "") -> Image.Image:
-    """Join captioned pictures of any sizes in one row; small ones are enlarged by a whole number.
+def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str | Sequence[tuple[str, Colour]] = "") -> Image.Image:
+    """Join captioned pictures of any sizes; small ones are enlarged by a whole number, none is reduced.
+
+    The largest decides how much; those less than half as large as it are enlarged further. They stand in one row; a
+    row wider than :data:`WIDEST` is broken up so that the canvas is about as wide as a screen.
 
     Args:
         panels: Caption and picture.
-        footer: A line of text below.
+        footer: A line of text below, in parts of their own colours if it is a sequence.
     """
     largest = max(max(picture.shape[:2]) for _, picture in panels)
     factor = max(1, -(-SMALLEST_SIDE // largest))
-    images = [
-        (
-            caption,
-            Image.fromarray(picture).resize(
-                (picture.shape[1] * factor, picture.shape[0] * factor), Image.Resampling.NEAREST
-            ),
-        )
-        for caption, picture in panels
-    ]
-    width = sum(image.width for _, image in images) + GAP * (len(images) - 1)
-    height = max(image.height for _, image in images) + CAPTION + (CAPTION if footer else 0)
-    canvas = Image.new("RGB", (width, height), "white")
+    unit = max(1, round(largest / PER_UNIT))
+    factors = [factor * (largest // max(picture.shape[:2])) for _, picture in panels]
+    sizes = [(picture.shape[1] * n, picture.shape[0] * n) for n, (_, picture) in zip(factors, panels, strict=True)]
+    caption, gap, parts = CAPTION * unit, GAP * unit, [(footer, (0, 0, 0))] if isinstance(footer, str) else footer
+    columns = _columns(sizes, caption, gap)
+    rows = [range(start, min(start + columns, len(panels))) for start in range(0, len(panels), columns)]
+    widths = [max(sizes[i][0] for i in range(column, len(panels), columns)) for column in range(columns)]
+    heights = [max(sizes[i][1] for i in row) + caption for row in rows]
+    height = sum(heights) + gap * (len(rows) - 1)
+    canvas = Image.new("RGB", (sum(widths) + gap * (columns - 1), height + (caption if footer else 0)), "white")
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(13)
-    x = 0
-    for caption, image in images:
-        draw.text((x + 2, 1), caption, fill="black", font=font)
-        canvas.paste(image, (x, CAPTION))
-        x += image.width + GAP
-    if footer:
-        draw.text((2, height - CAPTION + 1), footer, fill="black", font=font)
+    font = ImageFont.load_default(FONT * unit)
+    y = 0
+    for row, row_height in zip(rows, heights, strict=True):
+        x = 0
+        for i, width in zip(row, widths, strict=False):
+            text, picture = panels[i]
+            draw.text((x + 2 * unit, y + unit), text, fill="black", font=font)
+            canvas.paste(Image.fromarray(picture).resize(sizes[i], Image.Resampling.NEAREST), (x, y + caption))
+            x += width + gap
+        y += row_height + gap
+    x = 2 * unit
+    for text, colour in parts if footer else []:
+        draw.text((x, height + unit), text, fill=colour, font=font)
+        x += round(draw.textlength(text, font=font)) + 2 * gap
     return canvas
+
+
+def _columns(sizes: Sequence[tuple[int, int]], caption: int, gap: int) -> int:
+    """Choose how many pictures stand in a row."""
+    if sum(width for width, _ in sizes) + gap * (len(sizes) - 1) <= WIDEST:
+        return len(sizes)
+
+    def distance(columns: int) -> float:
+        width = sum(max(w for w, _ in sizes[column::columns]) for column in range(columns))
+        rows = [sizes[start : start + columns] for start in range(0, len(sizes), columns)]
+        return abs(math.log(width / sum(max(h for _, h in row) + caption for row in rows) / SHAPE))
+
+    # as few columns as a number of rows allows: no row is shorter than it must be
+    return min((-(-len(sizes) // rows) for rows in range(1, len(sizes) + 1)), key=distance)
+
+
+def _disc(radius: int) -> NDArray[np.uint8]:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.uint8)

@@ -88,6 +88,14 @@ class AnomalyDetector(nn.Module, ABC):
     def predict(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Prediction:
         """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal."""
         (encoding,) = support.encodings
+        maps = self.distance_maps(backbone, image, encoding)
+        return Prediction(
+            squashed(maps[:, :1], encoding["pixel_limit"], encoding["pixel_scale"]),
+            squashed(self.score(maps), encoding["score_limit"], encoding["score_scale"]),
+        )
+
+    def distance_maps(self, backbone: Backbone, image: Tensor, encoding: Encoding) -> Tensor:
+        """Return the maps of :meth:`distances` for whole images: ``(B, C, H, W)``."""
 
         def segment(windows: Tensor) -> Tensor:
             features = self.features(backbone, windows)
@@ -95,11 +103,7 @@ class AnomalyDetector(nn.Module, ABC):
                 cells = self.distances(features, encoding)
             return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
-        maps = apply_in_windows(image, segment, self.windows)
-        return Prediction(
-            squashed(maps[:, :1], encoding["pixel_limit"], encoding["pixel_scale"]),
-            squashed(self.score(maps), encoding["score_limit"], encoding["score_scale"]),
-        )
+        return apply_in_windows(image, segment, self.windows)
 
 
 def squashed(distance: Tensor, limit: Tensor, scale: Tensor) -> Tensor:

@@ -1,0 +1,23 @@
+"""What a method is called: short in files, in full in tables."""
+
+from anomalib_sofs.model.paper.head import PaperHead
+
+from .methods import Method
+
+TITLES = {
+    "sofs": "SOFS",
+    "paper": "SOFS as published",
+    "discriminant": "discriminant alone",
+    "prior": "target semantic prior",
+    "patchcore": "PatchCore",
+    "padim": "PaDiM",
+    "anomalydino": "AnomalyDINO",
+    "winclip": "WinCLIP",
+}
+NAMES = {"SOFS": "sofs", "SOFS, ablated": "discriminant", "target semantic prior": "prior"}
+
+
+def method_id(method: Method) -> str:
+    """Return the name of a few-shot segmentation method in files; the full model's depends on its head."""
+    name = NAMES.get(method.name, method.name)
+    return "paper" if name == "sofs" and isinstance(method.encode.model.head, PaperHead) else name

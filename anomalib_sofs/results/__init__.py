@@ -1,0 +1,1 @@
+"""What was found, as files: masks, maps, JSON, COCO, LabelMe. Nothing here needs torch but :mod:`.callback`."""

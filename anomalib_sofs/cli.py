@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed: ``--help`` answers at once.
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -110,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=f"one of: {', '.join(COMMANDS)}")
     given = list(sys.argv[1:] if argv is None else argv)
     name = parser.parse_args(given[:1]).command  # the rest is the command's own
+    # torch reads it when it is loaded: idle threads sleep, since spinning ones slow down everything beside them
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return COMMANDS[name][0](given[1:])
 
 

@@ -6,6 +6,7 @@ set -euo pipefail
 PYTHON=${PYTHON:-python}
 ANOMALIB="$(dirname "$PYTHON")/anomalib"
 export PYTHONWARNINGS=ignore
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # idle threads sleep: other programs may run beside this one
 OUT=results/demo
 mkdir -p "$OUT"
 

@@ -42,13 +42,38 @@ def test_finds_the_same_as_predict_and_says_little(support_folder, tmp_path):
     assert done.stderr.strip() == ""
 
 
-def test_takes_what_anomalib_refuses_and_good_parts_and_checkpoints(support_folder, tmp_path):
+def result(folder, name):
+    """What the results say about an image."""
+    (file,) = (file for file in folder.rglob(f"{name}.json") if "labelme" not in file.parts)
+    return json.loads(file.read_text())
+
+
+def test_takes_paths_that_anomalib_refuses_and_good_parts(support_folder, tmp_path):
     images = tmp_path / "Prüfbilder"
     shutil.copytree(support_folder / "images", images)
-    done = find(support_folder / "support", images / "0.png", "--out", tmp_path / "found", cwd=tmp_path)
-    assert done.returncode == 0
-    (result,) = (tmp_path / "found").rglob("0.json")
-    assert json.loads(result.read_text())["image"].endswith("Prüfbilder/0.png")
+    find(support_folder / "support", images / "0.png", "--out", tmp_path / "found", cwd=tmp_path)
+    assert result(tmp_path / "found", "0")["image"].endswith("Prüfbilder/0.png")
+    find(images, images / "0.png", "--normal", "--out", tmp_path / "off", cwd=tmp_path)
+    found = result(tmp_path / "off", "0")
+    assert found["support"]["normal"] is True
+    assert 0 <= found["score"] <= 0.5  # it is one of the good parts itself
+
+
+def test_a_broken_image_is_named_and_the_others_are_finished(support_folder, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(support_folder / "images", images)
+    content = (images / "0.png").read_bytes()
+    (images / "broken.png").write_bytes(content[: len(content) // 2])
+    done = find(support_folder / "support", images, "--out", tmp_path / "found", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "broken.png" in done.stderr
+    assert {file.stem for file in (tmp_path / "found").rglob("*.json")} >= {"0", "1"}
+    assert not list((tmp_path / "found").rglob("broken*"))
+    done = find(
+        support_folder / "support", images / "broken.png", "--out", tmp_path / "none", cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("anomalib-sofs find: ")
 
 
 @pytest.mark.parametrize(

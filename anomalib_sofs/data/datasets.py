@@ -163,6 +163,7 @@ class QueryEpisodes(AnomalibDataset):
         self.episodes = list(
             _fixed_episodes(table, shot, seed, limit, normal_queries=normal_queries, normal_shot=normal_shot)
         )
+        # not anomalib's setter of `samples`: it sorts by path, and rows must stay those of the episodes
         self._samples = DataFrame([row._asdict() for row, _, _ in self.episodes])
         self._samples["label_index"] = (self._samples["label"] != NORMAL).astype(int)
         self._samples.attrs["task"] = "segmentation"

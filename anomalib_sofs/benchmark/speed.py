@@ -77,8 +77,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     """
     threads = torch.get_num_threads()
     rows: list[dict[str, Any]] = []
-    wanted = subjects(arguments)
     bare = _yardstick(arguments.backbone)
+    wanted = subjects(arguments)
     try:
         for subject in progress.track(wanted, description="speed"):
             try:

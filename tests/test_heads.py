@@ -1,10 +1,13 @@
 """The heads behind the model: several classes, mixed support sets, many shots, saved encodings, tiny images."""
 
+import io
 import math
 import weakref
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
+import rich
 import torch
 from anomalib.data import ImageBatch
 from PIL import Image
@@ -405,3 +408,48 @@ def test_the_encoding_holds_the_log_odds_of_the_defect():
     odds = model.head.statistics(features, crops.masks, crops.labels)["defect"]["odds"]
     share = float(DARK[1].sum()) / 128**2  # of the one window that holds it
     assert float(odds) == pytest.approx(math.log(share / (1 - share)), abs=1e-3)
+
+
+# -- caches ------------------------------------------------------------------------------------------------------------
+
+
+def test_supports_in_memory_are_kept_by_their_content_and_not_by_their_names(model):
+    """Sets made in memory have no files: both images are called "support image 0"."""
+    cache = crop_cache(2**28)
+    for pair in (DARK, (DARK[0].flip(-1), DARK[1].flip(-1)), (DARK[0], DARK[1].roll(3, 0))):
+        cached, fresh = (model.encode(support(pair), kept).encodings[0] for kept in (cache, None))
+        assert all(torch.equal(cached[key], fresh[key]) for key in fresh)
+    assert len(cache) == 3
+
+
+def test_what_is_larger_than_the_cache_is_not_kept(model):
+    cache = crop_cache(100)
+    assert len(model.encode(support(DARK), cache)) == 1
+    assert len(cache) == 0
+
+
+def test_a_second_validation_of_an_epoch_encodes_with_the_head_of_now(tmp_path):
+    files = [str(tmp_path / name) for name in ("part.png", "mask.png")]
+    Image.fromarray((DARK[0] * 255).byte().permute(1, 2, 0).numpy()).save(files[0])
+    Image.fromarray((DARK[1] * 255).byte().numpy()).save(files[1])
+    sofs = Sofs()
+    sofs.trainer = SimpleNamespace(datamodule=SimpleNamespace(class_names=["part/pit"]))
+    before = sofs._encode_files((files[0],), (files[1],))
+    sofs.on_validation_start()
+    with torch.no_grad():
+        for parameter in sofs.model.head.parameters():
+            parameter.add_(0.1)
+    sofs.on_validation_start()
+    after = sofs._encode_files((files[0],), (files[1],))
+    assert float(after.encodings[0]["odds"]) != float(before.encodings[0]["odds"])
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_many_supports_show_a_progress_bar(count):
+    screen, small = io.StringIO(), marked(64, 64, (20, 20, 26, 26), seed=1)
+    rich.reconfigure(file=screen, force_terminal=True)
+    try:
+        default_model(64).encode(support(*[small] * count))
+    finally:
+        rich.reconfigure()
+    assert ("Support images" in screen.getvalue()) == (count == 20)

@@ -3,10 +3,11 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from anomalib_sofs.results.files import written_whole
 
 from . import tables
 from .plot import draw
@@ -26,20 +27,18 @@ def write(file: Path, task: str, provenance: Row, rows: Sequence[Row]) -> str:
         The Markdown.
     """
     content = {"task": task, **provenance, "rows": list(rows)}
-    write_whole(file, (json.dumps(content, indent=1) + "\n").encode())
-    write_whole(file.with_suffix(".csv"), _csv(rows).encode())
+    _write(file, (json.dumps(content, indent=1) + "\n").encode())
+    _write(file.with_suffix(".csv"), _csv(rows).encode())
     if task not in GROUP:
         return tables.speed(provenance, rows)
     summary = summarise(task, rows)
-    write_whole(file.with_suffix(".png"), draw(task, summary))
+    _write(file.with_suffix(".png"), draw(task, summary))
     return tables.accuracy(task, provenance, summary, rows)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+def _write(path: Path, content: bytes) -> None:
+    with written_whole(path) as file:
+        file.write(content)
 
 
 def _csv(rows: Sequence[Row]) -> str:

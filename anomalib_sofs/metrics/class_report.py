@@ -1,11 +1,11 @@
 """The metrics of several classes, for people and for programs."""
 
-import json
-import os
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from anomalib_sofs.results.files import write_json
 
 from .class_confusion import ClassResults
 
@@ -31,11 +31,5 @@ def write_results(results: ClassResults, folder: Path) -> Path:
     The file is there whole or not at all; an older one is kept until then.
     """
     file = folder / FILE
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f"{FILE}.{os.getpid()}.part")
-    try:
-        aside.write_text(json.dumps(results._asdict()) + "\n", encoding="utf-8")
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_json(results._asdict(), file)
     return file

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalib_sofs.images import SIXTEEN_BITS
+
 from .coco_file import CocoDraft
 from .files import write_json, write_png
 from .folder import LABELME
@@ -18,7 +20,6 @@ from .regions import describe_region, find_regions
 
 logger = logging.getLogger(__name__)
 
-SIXTEEN_BITS = 65535
 BYTE = 255
 
 

@@ -1,18 +1,27 @@
 """Exporting without a screenful of the exporter's own messages."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 OPSET = 18
 """The lowest ONNX operator set that the exporter writes without converting."""
+TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx", "torch.export")
+"""Loggers that tell of each node that they remove."""
 
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """Keep back the warnings that the exporter gives about its own code; errors pass."""
+    """Keep back what the exporter logs and warns about its own work; errors pass."""
+    levels = {name: logging.getLogger(name).level for name in TALKATIVE}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+        for kind in (FutureWarning, DeprecationWarning, UserWarning):
+            warnings.simplefilter("ignore", kind)
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

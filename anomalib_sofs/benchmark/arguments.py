@@ -151,7 +151,7 @@ def _add_fss(fss: argparse.ArgumentParser) -> None:
 
 
 def _add_speed(speed: argparse.ArgumentParser) -> None:
-    speed.add_argument("--sizes", type=_numbers(32), default=[256, 512, 1024], metavar="256,512", help="pixels a side")
+    speed.add_argument("--sizes", type=_numbers(32), default=[256, 512], metavar="256,512", help="pixels a side")
     speed.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,16", help="support images of each class")
     speed.add_argument("--crops", type=_number, default=1, help="marked places, a window each, on a support image")
     speed.add_argument("--classes", type=_numbers(1), default=[1], metavar="1,5", help="classes of the support set")
@@ -159,7 +159,8 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument("--backbone", default=DEFAULT_BACKBONE, metavar="NAME", help="any timm name")
     weights = "do not load the backbone's weights: times do not depend on them"
     speed.add_argument("--random-weights", action="store_true", help=weights)
-    speed.add_argument("--heads", type=_some_of(HEADS, "head"), default=list(HEADS), metavar=",".join(HEADS))
+    all_but = "default: all but the paper's; with a transformer, all but the relation head"
+    speed.add_argument("--heads", type=_some_of(HEADS, "head"), metavar=",".join(HEADS), help=all_but)
     engines = _some_of(ENGINES, "engine")
     speed.add_argument("--engines", type=engines, default=list(ENGINES), metavar=",".join(ENGINES))
     speed.add_argument("--threads", type=_threads, default=_threads("1,all"), metavar="1,all")

@@ -32,8 +32,8 @@ NOTES = {
     "backbone over it.",
     "speed": "Medians. Ratio: in passes of the bare backbone in torch over the same image, both in turn, in one "
     "process, with the same threads. Query: everything from the image to the map at its size. PatchCore and PaDiM "
-    "resize every image to 256 x 256 and keep what 50 normal images gave. Peaks: above the loaded model, in a process "
-    "of their own; that of encoding is above the bare model, too.",
+    "resize every image to 256 x 256 and have learned from 50 normal ones (PatchCore: a random coreset). Peaks: above "
+    "the loaded model, in a process of their own.",
 }
 SPEED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "engine": ("engine", str),

@@ -152,7 +152,7 @@ def build_peer(subject: Subject) -> tuple[AnomalibModule, float]:
     return model.eval(), time.perf_counter() - start
 
 
-def _draw_memory_bank(model: Any) -> None:  # noqa: ANN401 - anomalib's PatchcoreModel
+def _draw_memory_bank(model: Any) -> None:
     """Fill PatchCore's memory bank with a random tenth of what it saw.
 
     Its own choice of the tenth takes minutes, and the time of a query depends on their number alone.

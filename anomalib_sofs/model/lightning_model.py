@@ -342,12 +342,12 @@ class Sofs(AnomalibModule):
         paths = getattr(batch, "support_paths", None)
         if paths is None:
             encodings = [self.model.support] * len(batch.image)
-            found = self.model.predict(batch.image)
         else:
             supports = zip(paths, batch.support_mask_paths, strict=True)
             encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
-            parts = [self.model.predict(i[None], e) for i, e in zip(batch.image, encodings, strict=True)]
-            found = Prediction(*map(torch.cat, zip(*parts, strict=True)))
+        # one image after the other: memory stays bounded however large a stock datamodule's batches are
+        parts = [self.model.predict(i[None], e) for i, e in zip(batch.image, encodings, strict=True)]
+        found = Prediction(*map(torch.cat, zip(*parts, strict=True)))
         # what pictures, results and metrics need travels on the batch: they never look into the model
         batch.class_names = encodings[0].names
         batch.best_class = found.maps.argmax(dim=1) + 1

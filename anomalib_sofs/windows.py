@@ -19,6 +19,11 @@ def larger(a: int | SymInt, b: int | SymInt) -> int:
     return cast("int", torch.sym_max(a, b))
 
 
+def smaller(a: int | SymInt, b: int | SymInt) -> int:
+    """Return the smaller number, see :func:`larger`."""
+    return cast("int", torch.sym_min(a, b))
+
+
 class Windows(NamedTuple):
     """What windows a head takes."""
 

@@ -155,7 +155,7 @@ def probabilities(head: PaperHead, queries: list[list[Tensor]], supports: list[l
         encoding = model.encode(support(*zip(images[4 * b : 4 * b + 4], masks[b], strict=True)))
         query = model.normalise(images[12 + b])[None]
         if encoding.normal:  # step 10, before the support's own limits bring it to [0, 1]
-            maps.append(model.detector.distance_maps(model.backbone, query, encoding.encodings[0])[:, 0])
+            maps.append(model.detector.detect(model.backbone, query, encoding)[0][:, 0])
         else:
             maps.append(model(query, encoding).anomaly_map)
     return torch.cat(maps)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from torch import Tensor
 
 from .backbone import Backbone, default_layers, is_transformer
+from .normality.cells_and_spaces import CellSpaceDetector
 from .normality.detector import AnomalyDetector
-from .normality.gaussians import GaussianDetector
 from .paper.head import PaperHead
 from .paper.normality import AbnormalPriorDetector
 from .relation.head import STRIDES, RelationHead
@@ -100,7 +100,7 @@ def build_detector(head: PaperHead | RelationHead) -> AnomalyDetector:
     """Build the anomaly detector that belongs to a head: the paper's (step 10), or ours."""
     if isinstance(head, PaperHead):
         return AbnormalPriorDetector(head.windows, scale_features=head.scale_features, coreset=head.coreset)
-    return GaussianDetector(head.windows.size)
+    return CellSpaceDetector()
 
 
 def _check_window(size: int, multiple: int, backbone: Backbone) -> None:

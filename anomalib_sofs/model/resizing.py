@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
-from anomalib_sofs.windows import larger
+from anomalib_sofs.windows import Windows, larger, smaller
 
 
 def fitted_size(height: int, width: int, longest: int) -> tuple[int, int]:
@@ -19,6 +20,17 @@ def fitted_size(height: int, width: int, longest: int) -> tuple[int, int]:
         larger((height * longest + side // 2) // side, 1),
         larger((width * longest + side // 2) // side, 1),
     )
+
+
+def shrunk(image: Tensor, windows: Windows) -> Tensor:
+    """Resize images ``(B, C, H, W)`` so that they fit into a window; smaller ones grow for fixed windows only."""
+    return resize_image(image, window_fit(image.shape[-2], image.shape[-1], windows))
+
+
+def window_fit(height: int, width: int, windows: Windows) -> tuple[int, int]:
+    """Return the sides ``(height, width)`` in pixels of a whole image that is brought into a window."""
+    longest = windows.size if windows.fixed else smaller(larger(height, width), windows.size)
+    return fitted_size(height, width, longest)
 
 
 def triangle_filter(length: int, size: int, like: Tensor) -> Tensor:
@@ -53,7 +65,14 @@ def area_filter(length: int, size: int, like: Tensor) -> Tensor:
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize images ``(..., C, H, W)`` to ``(..., C, *size)``, antialiased, as torchvision and Pillow do."""
-    return _filtered(image, size, triangle_filter)
+    if torch.compiler.is_compiling():
+        return _filtered(image, size, triangle_filter)
+    if image.shape[-2:] == size:
+        return image
+    # the same, faster
+    batch = image.reshape(-1, 1, *image.shape[-2:])
+    resized = F.interpolate(batch, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.reshape(*image.shape[:-2], *size)
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

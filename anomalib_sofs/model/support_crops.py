@@ -13,7 +13,7 @@ from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.windows import Windows
 
 from .caching import kept
-from .resizing import fitted_size, resize_image, resize_mask
+from .resizing import resize_image, resize_mask, window_fit
 from .support import SupportSet
 from .support_windows import covers_much, place_windows
 
@@ -120,7 +120,7 @@ class SupportCrops:
     ) -> list[Tensor]:
         """Cut planes ``(C, H, W)`` into windows ``(1, C, h, w)``, each turn of each of them."""
         if self.whole:
-            planes = resize(planes, fitted_size(planes.shape[-2], planes.shape[-1], self.windows.size))
+            planes = resize(planes, window_fit(planes.shape[-2], planes.shape[-1], self.windows))
         side = self.windows.size
         windows = [planes[None, :, y : y + side, x : x + side] for y, x in places]
         return [self.windows.fill(torch.rot90(window, k, (-2, -1))) for window in windows for k in self._turns]

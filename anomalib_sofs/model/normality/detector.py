@@ -1,7 +1,7 @@
 """Few-shot anomaly detection: an object of its own beside the segmentation head.
 
 Maps and scores lie in [0, 1] whatever the method and its units: the support images themselves tell where normal ends.
-Each is compared with the others, or, a single one, each of its quarters with the rest; what is found there is normal.
+Each is compared with the others; what is found there is normal.
 """
 
 from abc import ABC, abstractmethod
@@ -18,10 +18,17 @@ from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Features
 from anomalib_sofs.model.precision import full_precision
+from anomalib_sofs.model.resizing import shrunk
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .held_out import held_out
+
+SIGMAS = 3.0
+"""Standard deviations above held-out normal views from which an image counts as defective."""
+LEAST_SCALE = 1e-6
+LEAST_SPREAD = 0.1
+"""Least standard deviation of scores, in units of what normal cells score: a few views may happen to agree."""
 
 
 class Prediction(NamedTuple):
@@ -41,8 +48,9 @@ class AnomalyDetector(nn.Module, ABC):
     """
 
     turns: Sequence[int] = (0,)
-    """Quarter turns in which support crops are seen."""
+    """Quarter turns in which support images are seen."""
     resizes_large = False
+    """Whether images larger than a window are resized to it instead of being cut."""
 
     def __init__(self, windows: Windows) -> None:
         super().__init__()
@@ -53,57 +61,80 @@ class AnomalyDetector(nn.Module, ABC):
         """Extract features of normalised windows ``(n, 3, h, w)``, one ``(n, D_l, h_l, w_l)`` per layer."""
 
     @abstractmethod
-    def describe(self, features: Sequence[Features]) -> Encoding:
-        """Describe what is normal by the features of some crops, ``(1, D_l, h_l, w_l)`` per layer."""
+    def describe(self, views: Sequence[Features], sources: Sequence[int]) -> Encoding:
+        """Describe what is normal.
+
+        Args:
+            views: Features of crops, ``(1, D_l, h_l, w_l)`` per layer.
+            sources: Number of the image that each of them shows, ascending.
+        """
 
     @abstractmethod
-    def distances(self, features: Features, encoding: Encoding) -> Tensor:
-        """Return how far cells are from normal ``(B, C, h, w)``: the anomaly map first, then what the score needs."""
+    def distances(self, features: Features, encoding: Encoding) -> list[Tensor]:
+        """Return how far cells are from normal, in units of their own: one ``(B, 1, h, w)`` per kind of distance."""
+
+    @abstractmethod
+    def combine(self, found: Sequence[Tensor], encoding: Encoding) -> Tensor:
+        """Join distances in the units of ``offset`` and ``scale`` of the encoding, one of each per kind of distance.
+
+        Returns:
+            ``(B, C, h, w)``: the anomaly map, then what the score is read from.
+        """
 
     @abstractmethod
     def score(self, maps: Tensor) -> Tensor:
-        """Reduce the merged maps of :meth:`distances` ``(B, C, H, W)`` to a score per image ``(B,)``."""
+        """Reduce the maps of :meth:`combine`, of cells or of pixels, to a score per image ``(B,)``."""
 
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
-        """Describe what is normal, and learn from it where normal ends.
+        """Describe what is normal, and learn from it units and where normal ends.
 
         Returns:
             One encoding, in which ``pixel_limit`` and ``score_limit`` are the distances that become 0.5, and
             ``pixel_scale`` and ``score_scale`` how far beyond them 0.75 lies.
         """
-        features = list(crops.features(partial(self.features, backbone)))
-        with full_precision(features[0][0]):
-            maps = [
-                self.distances(left_out, self.describe(rest)) for rest, left_out in held_out(features, crops.sources)
-            ]
-            pixels = torch.cat([m[:, 0].flatten() for m in maps])
+        views = list(crops.features(partial(self.features, backbone)))
+        with full_precision(views[0][0]):
+            found = [self.distances(part, self.describe(*rest)) for rest, part in held_out(views, crops.sources)]
+            pooled = [torch.cat([kind.flatten() for kind in kinds]) for kinds in zip(*found, strict=True)]
+            encoding = self.describe(views, crops.sources) | {
+                "offset": torch.stack([kind.mean() for kind in pooled]),
+                "scale": torch.stack([kind.std(correction=0) for kind in pooled]).clamp_min(LEAST_SCALE),
+            }
+            maps = [self.combine(kinds, encoding) for kinds in found]
             scores = torch.cat([self.score(m) for m in maps])
-            limits = {"pixel": pixels, "score": scores}
-            encoding = self.describe(features)
-        for name, values in limits.items():
-            encoding[f"{name}_limit"] = values.amax()
-            encoding[f"{name}_scale"] = (values.amax() - values.mean()).clamp_min(1e-6)
+            encoding["pixel_limit"] = torch.stack([m[:, 0].amax() for m in maps]).mean()
+            encoding["pixel_scale"] = (
+                torch.cat([m[:, 0].flatten() for m in maps]).std(correction=0).clamp_min(LEAST_SCALE)
+            )
+            encoding["score_scale"] = scores.std(correction=0).clamp_min(LEAST_SPREAD)
+            encoding["score_limit"] = scores.mean() + SIGMAS * encoding["score_scale"]
         return {DEFECT: encoding}
 
     def predict(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Prediction:
         """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal."""
         (encoding,) = support.encodings
-        maps = self.distance_maps(backbone, image, encoding)
+        maps, score = self.detect(backbone, image, support)
         return Prediction(
-            squashed(maps[:, :1], encoding["pixel_limit"], encoding["pixel_scale"]),
-            squashed(self.score(maps), encoding["score_limit"], encoding["score_scale"]),
+            squashed(maps, encoding["pixel_limit"], encoding["pixel_scale"]),
+            squashed(score, encoding["score_limit"], encoding["score_scale"]),
         )
 
-    def distance_maps(self, backbone: Backbone, image: Tensor, encoding: Encoding) -> Tensor:
-        """Return the maps of :meth:`distances` for whole images: ``(B, C, H, W)``."""
+    def detect(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> tuple[Tensor, Tensor]:
+        """Return the distances behind a prediction: maps ``(B, 1, H, W)`` and scores ``(B,)``."""
+        (encoding,) = support.encodings
+        query = shrunk(image, self.windows) if support.whole else image
 
         def segment(windows: Tensor) -> Tensor:
             features = self.features(backbone, windows)
             with full_precision(features[0]):
-                cells = self.distances(features, encoding)
+                cells = self.combine(self.distances(features, encoding), encoding)
             return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
-        return apply_in_windows(image, segment, self.windows)
+        maps = apply_in_windows(query, segment, self.windows)
+        score = self.score(maps)
+        if support.whole:
+            maps = F.interpolate(maps[:, :1], size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return maps[:, :1], score
 
 
 def squashed(distance: Tensor, limit: Tensor, scale: Tensor) -> Tensor:

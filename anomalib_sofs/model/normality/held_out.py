@@ -8,44 +8,44 @@ FOLDS = 8
 """Most times that the support is described anew, however many images there are."""
 QUARTERS = [(rows, columns) for rows in (0, 1) for columns in (0, 1)]
 
+Views = list[list[Tensor]]
 
-def held_out(
-    features: Sequence[list[Tensor]], sources: Sequence[int]
-) -> Iterator[tuple[list[list[Tensor]], list[Tensor]]]:
-    """Yield some of the features and, beside them, a crop or part of one that is not among them.
+
+def held_out(views: Views, sources: Sequence[int]) -> Iterator[tuple[tuple[Views, list[int]], list[Tensor]]]:
+    """Yield some of the views with their sources and, beside them, a view or part of one that is not among them.
 
     Args:
-        features: Per crop one ``(1, D_l, h_l, w_l)`` per layer.
-        sources: Number of the image that each crop was cut from.
+        views: Per crop one ``(1, D_l, h_l, w_l)`` per layer.
+        sources: Number of the image that each of them shows.
 
     Yields:
-        With several images, all but a fold of them, and each crop of that fold; with a single one, three quarters of
-        each crop, and the fourth. A crop that is too small for quarters (one cell across in a layer) is compared with
-        itself.
+        With several images all but a fold of them, and each view of that fold; with several views of one image all
+        others, and each of them; with a single view three of its quarters, and the fourth. A view that is too small for
+        quarters (one cell across in a layer) is compared with itself.
     """
     images = sorted(set(sources))
     if len(images) > 1:
-        for fold in range(min(FOLDS, len(images))):
-            members = set(images[fold::FOLDS])
-            rest = [crop for crop, source in zip(features, sources, strict=True) if source not in members]
-            for crop, source in zip(features, sources, strict=True):
-                if source in members:
-                    yield rest, crop
+        folds = [set(images[fold::FOLDS]) for fold in range(min(FOLDS, len(images)))]
+        for members in folds:
+            rest = [i for i, source in enumerate(sources) if source not in members]
+            kept = [views[i] for i in rest], [sources[i] for i in rest]
+            yield from ((kept, views[i]) for i, source in enumerate(sources) if source in members)
         return
-    for number, crop in enumerate(features):
-        if min(min(layer.shape[-2:]) for layer in crop) < 2:  # noqa: PLR2004 - a quarter needs a cell
-            yield list(features), crop
-            continue
-        others = [other for i, other in enumerate(features) if i != number]
-        quarters = [_quarter(crop, *place) for place in QUARTERS]
-        for i, quarter in enumerate(quarters):
-            yield others + quarters[:i] + quarters[i + 1 :], quarter
+    parts = views if len(views) > 1 else _quarters(views[0])
+    for i, part in enumerate(parts):
+        others = [other for j, other in enumerate(parts) if j != i] or parts
+        yield (others, [0] * len(others)), part
 
 
-def _quarter(crop: list[Tensor], row: int, column: int) -> list[Tensor]:
-    """Cut a quarter of a crop, at the same place in every layer."""
+def _quarters(view: list[Tensor]) -> Views:
+    """Cut a view into quarters, at the same place in every layer; one that is too small stays as it is."""
+    if min(min(layer.shape[-2:]) for layer in view) < 2:  # noqa: PLR2004 - a quarter needs a cell
+        return [view]
 
     def half(length: int, which: int) -> slice:
         return slice(0, length // 2) if which == 0 else slice(length // 2, length)
 
-    return [layer[..., half(layer.shape[-2], row), half(layer.shape[-1], column)] for layer in crop]
+    return [
+        [layer[..., half(layer.shape[-2], row), half(layer.shape[-1], column)] for layer in view]
+        for row, column in QUARTERS
+    ]

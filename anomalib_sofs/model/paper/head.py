@@ -12,7 +12,7 @@ from anomalib_sofs.model.downsampling import MaskDownsampling, downsample_mask
 from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Episodes, Features, episode_features
 from anomalib_sofs.model.precision import full_precision
-from anomalib_sofs.model.resizing import fitted_size, resize_image
+from anomalib_sofs.model.resizing import shrunk
 from anomalib_sofs.model.support import rows_by_class
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
@@ -163,9 +163,7 @@ class PaperHead(nn.Module):
 
     def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
         """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``."""
-        query = image
-        if support.whole:
-            query = resize_image(image, fitted_size(image.shape[-2], image.shape[-1], self.windows.size))
+        query = shrunk(image, self.windows) if support.whole else image
         encodings = support.encodings
 
         def segment(windows: Tensor) -> Tensor:

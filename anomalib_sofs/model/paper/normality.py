@@ -33,16 +33,22 @@ class AbnormalPriorDetector(AnomalyDetector):
         """Extract the backbone's layers on one grid."""
         return paper_features(backbone, windows, scaled=self.scale_features)
 
-    def describe(self, features: Sequence[Features]) -> Encoding:
+    def describe(self, views: Sequence[Features], sources: Sequence[int]) -> Encoding:
         """Collect the cells of normal crops: all of them are background."""
-        cells = [[layer.flatten(2) for layer in layers] for layers in zip(*features, strict=True)]
+        del sources
+        cells = [[layer.flatten(2) for layer in layers] for layers in zip(*views, strict=True)]
         joined = [torch.cat(layer, dim=2)[..., None] for layer in cells]
         return encode_background(joined, torch.zeros_like(joined[0][:, 0]), size=self.coreset)
 
-    def distances(self, features: Features, encoding: Encoding) -> Tensor:
-        """Abnormal prior, maximum over layers ``(B, 1, h, w)``."""
-        return abnormal_priors(features, encoding).amax(dim=1, keepdim=True)
+    def distances(self, features: Features, encoding: Encoding) -> list[Tensor]:
+        """Return the abnormal prior, maximum over layers ``(B, 1, h, w)``."""
+        return [abnormal_priors(features, encoding).amax(dim=1, keepdim=True)]
+
+    def combine(self, found: Sequence[Tensor], encoding: Encoding) -> Tensor:
+        """Leave it as it is: step 10 knows no units."""
+        del encoding
+        return found[0]
 
     def score(self, maps: Tensor) -> Tensor:
-        """Image score of merged maps ``(B, 1, H, W)``: their maximum."""
+        """Return the maximum of a map ``(B, 1, H, W)``."""
         return maps.amax(dim=(1, 2, 3))

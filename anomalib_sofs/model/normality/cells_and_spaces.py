@@ -1,0 +1,82 @@
+"""The default anomaly detector: the nearest normal cell and the space of normal images, two opinions on every cell.
+
+The two fail on different parts, so they are averaged, each in units of what held-out normal cells score. The map takes
+strides 8 and 16; the image score takes the nearest cell at stride 16 and the space at stride 32, which sees the part as
+a whole. Parts may lie at any angle: normal images are seen in all four quarter turns.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_sofs.model.backbone import Backbone
+from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.episodes import Features
+from anomalib_sofs.windows import Windows
+
+from .detector import AnomalyDetector
+from .nearest import nearest_distance, normal_cells
+from .spaces import MOST_SPACES, normal_space, space_distance
+
+LONG_SIDE = 448
+"""Pixels of the longest side of an image; larger ones are resized, smaller ones stay."""
+MULTIPLE = 16
+"""Sides of an image in pixels: less continuation by reflection, which is never quite normal."""
+LAYERS = slice(2, 5)
+"""Strides 8, 16 and 32."""
+NEAREST, SPACES = (0, 1), (0, 1, 2)
+"""Of these, the layers whose cells are compared with normal ones, and those that have spaces."""
+TOP = 0.01
+"""Share of the cells that the image score is the mean of."""
+
+
+class CellSpaceDetector(AnomalyDetector):
+    """Nearest normal cells and spaces of normal images; reads strides 8, 16 and 32 of the backbone."""
+
+    turns = (0, 1, 2, 3)
+    resizes_large = True
+
+    def __init__(self) -> None:
+        super().__init__(Windows(LONG_SIDE, MULTIPLE))
+
+    def features(self, backbone: Backbone, windows: Tensor) -> Features:
+        """Extract strides 8, 16 and 32."""
+        return backbone(windows, LAYERS)
+
+    def describe(self, views: Sequence[Features], sources: Sequence[int]) -> Encoding:
+        """Collect normal cells of all views, and make one space per image and layer."""
+        encoding = {f"cells_{i}": normal_cells([view[i] for view in views]) for i in NEAREST}
+        images = sorted(set(sources))[:MOST_SPACES]
+        for i in SPACES:
+            spaces = [
+                normal_space([view[i] for view, source in zip(views, sources, strict=True) if source == image])
+                for image in images
+            ]
+            encoding[f"means_{i}"], encoding[f"whitening_{i}"] = map(torch.stack, zip(*spaces, strict=True))
+        return encoding
+
+    def distances(self, features: Features, encoding: Encoding) -> list[Tensor]:
+        """Return distances from the nearest cell at strides 8 and 16, from spaces at strides 8, 16 and 32."""
+        near = [nearest_distance(features[i], encoding[f"cells_{i}"]) for i in NEAREST]
+        return near + [space_distance(features[i], encoding[f"means_{i}"], encoding[f"whitening_{i}"]) for i in SPACES]
+
+    def combine(self, found: Sequence[Tensor], encoding: Encoding) -> Tensor:
+        """Average them: the anomaly map, and the map of the part behind the score, ``(B, 2, h_8, w_8)``."""
+        units = zip(found, encoding["offset"], encoding["scale"], strict=True)
+        near_8, near_16, space_8, space_16, space_32 = ((kind - offset) / scale for kind, offset, scale in units)
+        pixel = (near_8 + space_8 + _like(near_16 + space_16, near_8)) / 4
+        part = (near_16 + _like(space_32, near_16)) / 2
+        return torch.cat([pixel, _like(part, pixel)], dim=1)
+
+    def score(self, maps: Tensor) -> Tensor:
+        """Return the mean of the highest values of the part map ``(B,)``; a sort and a mask, so that it exports."""
+        values = maps[:, 1].flatten(1).sort(dim=1, descending=True).values
+        rank = torch.arange(values.shape[1], device=values.device)
+        top = (rank < TOP * values.shape[1]).to(values)
+        return (values * top).sum(1) / top.sum()
+
+
+def _like(x: Tensor, other: Tensor) -> Tensor:
+    return F.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)

@@ -18,8 +18,9 @@ $(BIN)/anomalib: pyproject.toml constraints.txt
 demo: $(BIN)/anomalib
 	PYTHON=$(BIN)/python bash examples/demo.sh
 
+# a process per core, each with one thread; tests of one file stay together, since they share what they make
 test: $(BIN)/anomalib
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(BIN)/anomalib
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from pycocotools import mask as run_lengths
 from anomalib_sofs.benchmark.__main__ import main
 from anomalib_sofs.benchmark.categories import segmentation_tables
 from anomalib_sofs.data.surfaces import render
-from anomalib_sofs.images import read_mask
+from anomalib_sofs.tensors import read_mask
 
 CLASSES = ("scratch", "pit")
 SIZE = (96, 80)

@@ -9,7 +9,7 @@ import torch
 
 from anomalib_sofs.benchmark.__main__ import main
 from anomalib_sofs.benchmark.subjects import SIDE, Subject, support_set
-from anomalib_sofs.model.support_windows import defect_windows
+from anomalib_sofs.model.support_windows import place_windows
 
 KEYS = {
     "engine", "precision", "head", "backbone", "size", "shots", "threads", "query_ms", "backbone_ms", "ratio", "encode_ms",
@@ -57,7 +57,7 @@ def test_each_marked_place_is_a_window():
     assert len(support.images) == 4
     assert not any(torch.equal(support.images[0], image) for image in support.images[1:])
     for mask in support.masks:
-        windows = defect_windows(mask, SIDE, 4)
+        windows = place_windows(mask, SIDE, 4)
         assert len(windows) == 3
         assert float(mask.mean()) < 0.01  # nothing is resized
 

@@ -5,7 +5,7 @@ import torch
 from anomalib.deploy import TorchInferencer
 
 from anomalib_sofs import Sofs, SupportSet
-from anomalib_sofs.images import read_image
+from anomalib_sofs.tensors import read_image
 
 
 def test_predictions_of_torch_inferencer_keep_no_gradients(support_folder, tmp_path, monkeypatch):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait give their core away: spinning ones are many times slower beside another program."""
-UNSET = "note: OMP_WAIT_POLICY=PASSIVE was not set when Python started: times beside other programs are not reliable"
 
 if "OMP_WAIT_POLICY" not in os.environ and "torch" not in sys.modules:
     os.environ.update(PASSIVE)  # read when torch is loaded, once
 WAITS = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+"""Whether it was set in time; otherwise the lines above the tables say so."""
 
 from rich.console import Console  # noqa: E402
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: E402
@@ -39,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable(logging.INFO)  # Lightning talks about itself before every run
     for name in ("lightning.pytorch", "anomalib", "timm", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if not WAITS:
-        print(UNSET, file=sys.stderr)  # noqa: T201
     os.environ.setdefault(*next(iter(PASSIVE.items())))  # for child processes
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     record = provenance(arguments, waits=WAITS)  # now: files may change while it runs

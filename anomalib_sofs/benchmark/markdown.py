@@ -19,7 +19,11 @@ def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:
 
 def origin(provenance: Mapping[str, Any]) -> list[str]:
     """Return the lines above every table: the command, and what else the results depend on."""
-    spins = "" if provenance["omp_wait_policy_passive"] else " OMP_WAIT_POLICY=PASSIVE was not set."
+    spins = (
+        ""
+        if provenance["omp_wait_policy_passive"]
+        else " OMP_WAIT_POLICY=PASSIVE was not set: times beside other programs are not reliable."
+    )
     return [
         f"`{provenance['command']}`",
         "",

@@ -75,7 +75,7 @@ def test_normality_alone_has_a_coreset_too():
     features, _ = crops(2)
     single = [[layer[i : i + 1] for layer in features] for i in range(2)]
     detector = AbnormalPriorDetector(Windows(32, 4), coreset=0.1)
-    assert detector.describe(single)["background_cells_0"].shape == (13, 6)
+    assert detector.describe(single, [0, 1])["background_cells_0"].shape == (13, 6)
 
 
 def test_crops_that_pass_the_transformer_in_portions_equal_all_at_once(monkeypatch):

@@ -22,11 +22,11 @@ def test_a_line_that_was_marked_across_is_found_up_and_down():
     assert hit / float(found.sum()) > 0.4  # a line of 3 pixels
 
 
-def test_only_marked_images_of_the_default_head_are_seen_twice():
+def test_marked_images_are_seen_in_two_turns_and_normal_ones_alone_in_four():
     normal = ACROSS[0], torch.zeros(128, 128)
     for model, images, passes in (
-        (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 1),
-        (paper_model(), [ACROSS], 1),
+        (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 4),
+        (paper_model(), [ACROSS], 1), (paper_model(), [normal], 4),
     ):  # fmt: skip
         seen = []
         handle = model.backbone.register_forward_hook(lambda *_, seen=seen: seen.append(1))

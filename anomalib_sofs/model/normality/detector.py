@@ -24,7 +24,7 @@ from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .held_out import held_out
 
-SIGMAS = 3.0
+SIGMAS = 2.0
 """Standard deviations above held-out normal views from which an image counts as defective."""
 LEAST_SCALE = 1e-6
 LEAST_SPREAD = 0.1
@@ -92,7 +92,7 @@ class AnomalyDetector(nn.Module, ABC):
             One encoding, in which ``pixel_limit`` and ``score_limit`` are the distances that become 0.5, and
             ``pixel_scale`` and ``score_scale`` how far beyond them 0.75 lies.
         """
-        views = list(crops.features(partial(self.features, backbone)))
+        views = list(crops.features(partial(self._precise_features, backbone)))
         with full_precision(views[0][0]):
             found = [self.distances(part, self.describe(*rest)) for rest, part in held_out(views, crops.sources)]
             pooled = [torch.cat([kind.flatten() for kind in kinds]) for kinds in zip(*found, strict=True)]
@@ -110,6 +110,11 @@ class AnomalyDetector(nn.Module, ABC):
             encoding["score_limit"] = scores.mean() + SIGMAS * encoding["score_scale"]
         return {DEFECT: encoding}
 
+    def _precise_features(self, backbone: Backbone, windows: Tensor) -> Features:
+        """Extract features in float32: what counts are small differences between similar cells."""
+        with full_precision(windows):
+            return self.features(backbone, windows)
+
     def predict(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Prediction:
         """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal."""
         (encoding,) = support.encodings
@@ -125,8 +130,8 @@ class AnomalyDetector(nn.Module, ABC):
         query = shrunk(image, self.windows) if support.whole else image
 
         def segment(windows: Tensor) -> Tensor:
-            features = self.features(backbone, windows)
-            with full_precision(features[0]):
+            with full_precision(windows):
+                features = self.features(backbone, windows)
                 cells = self.combine(self.distances(features, encoding), encoding)
             return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 

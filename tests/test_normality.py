@@ -1,0 +1,124 @@
+"""Few-shot anomaly detection: what is held out, what becomes 0.5, and that memory does not grow with the supports."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_sofs.model import SupportSet
+from anomalib_sofs.model.encoding import encoding_bytes
+from anomalib_sofs.model.normality.detector import squashed
+from anomalib_sofs.model.normality.held_out import held_out
+from anomalib_sofs.model.normality.nearest import MOST_CELLS, nearest_distance, normal_cells
+from anomalib_sofs.model.normality.spaces import normal_space, space_distance
+
+from .helpers_model import default_model, marked, paper_model, surface
+
+
+def normal(count: int, height: int = 96, width: int = 130) -> SupportSet:
+    images = [surface(height, width, seed=seed) for seed in range(count)]
+    return SupportSet(images, [torch.zeros(height, width)] * count)
+
+
+@pytest.mark.parametrize("model", [default_model(), paper_model()], ids=["default", "paper"])
+@pytest.mark.parametrize("count", [1, 3])
+@torch.no_grad()
+def test_normal_parts_lie_below_a_half_and_a_defect_above(model, count):
+    encoding = model.encode(normal(count))
+    good = model(model.normalise(surface(96, 130, seed=77))[None], encoding)
+    image, mask = marked(96, 130, (40, 50, 52, 64), seed=78)
+    bad = model(model.normalise(image)[None], encoding)
+    assert float(good.pred_score) < 0.5 < float(bad.pred_score)
+    assert float((good.anomaly_map > 0.5).float().mean()) < 0.02
+    assert bool((bad.anomaly_map[0][mask > 0] > 0.5).all())
+    for result in (good, bad):
+        assert 0 <= float(result.anomaly_map.min()) <= float(result.anomaly_map.max()) <= 1
+
+
+@torch.no_grad()
+def test_a_part_turned_by_a_quarter_is_as_normal_as_an_upright_one():
+    """Stripes across and stripes up and down: without turned views they would differ."""
+    model = default_model()
+    stripes = 0.5 + 0.2 * (torch.arange(128) // 8 % 2)[:, None].expand(3, 128, 128) + 0.02 * torch.rand(3, 128, 128)
+    encoding = model.encode(SupportSet([stripes], [torch.zeros(128, 128)]))
+    upright, turned = (
+        float(model(model.normalise(view)[None], encoding).pred_score)
+        for view in (stripes, torch.rot90(stripes, 1, (1, 2)))
+    )
+    assert upright == pytest.approx(turned, abs=0.02)
+
+
+@torch.no_grad()
+def test_an_image_larger_than_448_pixels_is_seen_whole_and_its_map_comes_back_at_its_size():
+    model = default_model()
+    encoding = model.encode(normal(1, 500, 700))
+    sizes = []
+    handle = model.backbone.register_forward_pre_hook(lambda _m, args: sizes.append(tuple(args[0].shape[-2:])))
+    result = model(model.normalise(surface(500, 700, seed=9))[None], encoding)
+    handle.remove()
+    assert sizes == [(320, 448)]
+    assert result.anomaly_map.shape == (1, 500, 700)
+
+
+def test_the_encoding_is_bounded_however_many_normal_images_there_are():
+    model = default_model()
+    few, many = (encoding_bytes(model.encode(normal(count, 448, 448))) for count in (16, 20))
+    assert few == many
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=12))
+def test_nothing_is_compared_with_itself(counts):
+    sources = [number for number, count in enumerate(counts) for _ in range(count)]
+    views = [[torch.full((1, 2, 4, 4), float(i)), torch.full((1, 2, 2, 2), float(i))] for i in range(len(sources))]
+    seen = []
+    for (rest, kept), part in held_out(views, sources):
+        assert len(rest) == len(kept) > 0
+        value = float(part[0][0, 0, 0, 0])
+        seen.append(value)
+        if len(views) > 1:
+            assert value not in {float(view[0][0, 0, 0, 0]) for view in rest}
+        if len(counts) > 1:
+            assert sources[int(value)] not in kept
+    assert sorted(set(seen)) == [float(i) for i in range(len(views))]
+
+
+def test_a_single_view_is_compared_in_quarters_unless_it_is_too_small():
+    view = [torch.arange(16.0).view(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)]
+    parts = [part[0].flatten().tolist() for _, part in held_out([view], [0])]
+    assert parts == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    tiny = [torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1)]
+    (((rest, _), part),) = held_out([tiny], [0])
+    assert rest == [tiny]
+    assert part is tiny
+
+
+@given(st.floats(-1e4, 1e4), st.floats(-100, 100), st.floats(0.01, 100))
+def test_distances_keep_their_order_and_the_limit_becomes_a_half(distance, limit, scale):
+    values = torch.tensor([distance, limit, distance + 1], dtype=torch.float64)
+    low, middle, high = squashed(values, torch.tensor(limit), torch.tensor(scale)).tolist()
+    assert middle == pytest.approx(0.5, abs=1e-4)
+    assert 0 <= low < high <= 1
+
+
+def test_the_nearest_cell_is_the_one_of_the_largest_cosine():
+    generator = torch.Generator().manual_seed(0)
+    support, query = torch.randn(1, 6, 5, 7, generator=generator), torch.randn(2, 6, 3, 4, generator=generator)
+    found = nearest_distance(query, normal_cells([support]))
+    expected = 1 - F.cosine_similarity(query.flatten(2)[..., None], support.flatten(2)[0][None, :, None], dim=1).amax(
+        dim=2
+    ).view(2, 1, 3, 4)
+    torch.testing.assert_close(found, expected)
+    assert len(normal_cells([torch.randn(1, 3, 80, 80)])) == MOST_CELLS
+
+
+def test_a_space_is_white_for_its_own_cells_but_for_the_shrinkage():
+    cells = torch.randn(1, 8, 40, 40, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 9)[:, None, None]
+    mean, whitening = normal_space([cells])
+    white = (cells[0].flatten(1).T - mean) @ whitening
+    variance = cells[0].flatten(1).T.var(0, correction=0)
+    shares = variance / (variance + variance.mean()) / 8
+    assert white.var(0, correction=0).sort().values.tolist() == pytest.approx(shares.sort().values.tolist(), rel=0.05)
+    lengths = space_distance(cells, mean[None], whitening[None])
+    torch.testing.assert_close(lengths[0, 0], white.norm(dim=1).view(40, 40))

@@ -115,7 +115,7 @@ def test_the_nearest_cell_is_the_one_of_the_largest_cosine():
 
 def test_a_space_is_white_for_its_own_cells_but_for_the_shrinkage():
     cells = torch.randn(1, 8, 40, 40, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 9)[:, None, None]
-    mean, whitening = normal_space([cells])
+    mean, whitening = normal_space(cells)
     white = (cells[0].flatten(1).T - mean) @ whitening
     variance = cells[0].flatten(1).T.var(0, correction=0)
     shares = variance / (variance + variance.mean()) / 8

@@ -46,14 +46,14 @@ class CellSpaceDetector(AnomalyDetector):
         return backbone(windows, LAYERS)
 
     def describe(self, views: Sequence[Features], sources: Sequence[int]) -> Encoding:
-        """Collect normal cells of all views, and make one space per image and layer."""
+        """Collect normal cells of all views, and make one space per layer and image, of its first view.
+
+        That is the upright one: a space of all views would take a part that lies askew for a normal one.
+        """
         encoding = {f"cells_{i}": normal_cells([view[i] for view in views]) for i in NEAREST}
-        images = sorted(set(sources))[:MOST_SPACES]
+        upright = [sources.index(image) for image in sorted(set(sources))[:MOST_SPACES]]
         for i in SPACES:
-            spaces = [
-                normal_space([view[i] for view, source in zip(views, sources, strict=True) if source == image])
-                for image in images
-            ]
+            spaces = [normal_space(views[first][i]) for first in upright]
             encoding[f"means_{i}"], encoding[f"whitening_{i}"] = map(torch.stack, zip(*spaces, strict=True))
         return encoding
 

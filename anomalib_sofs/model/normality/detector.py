@@ -24,7 +24,7 @@ from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .held_out import held_out
 
-SIGMAS = 2.0
+SIGMAS = 1.0
 """Standard deviations above held-out normal views from which an image counts as defective."""
 LEAST_SCALE = 1e-6
 LEAST_SPREAD = 0.1

@@ -5,8 +5,6 @@ as in a subspace residual, but without a rank to choose. A cell is as odd as the
 the images instead would make their differences look normal.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -16,16 +14,16 @@ MOST_SPACES = 16
 """Images that get a space of their own: bounds the time of a query."""
 
 
-def normal_space(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Describe one layer of the views of an image.
+def normal_space(feature: Tensor) -> tuple[Tensor, Tensor]:
+    """Describe one layer of a view of an image.
 
     Args:
-        features: ``(1, D, h, w)`` per view.
+        feature: ``(1, D, h, w)``.
 
     Returns:
         Mean ``(D,)`` and whitening matrix ``(D, D)``.
     """
-    x = torch.cat([feature[0].flatten(1).T for feature in features])
+    x = feature[0].flatten(1).T
     mean = x.mean(0)
     variance, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
     scale = (variance.clamp_min(0) + SHRINKAGE * variance.mean()).clamp_min(1e-6)

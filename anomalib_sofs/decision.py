@@ -21,6 +21,8 @@ def decide(batch: Any, post_processor: object = None) -> None:
     if rule.enable_thresholding:
         rule.threshold_batch(batch)
     batch.threshold = float(rule.normalized_pixel_threshold)
+    if getattr(batch, "class_map", None) is not None:
+        return
     # without thresholding there is no pred_mask; results and pictures show what there would be
     mask = batch.anomaly_map > batch.threshold if batch.pred_mask is None else batch.pred_mask
     best = getattr(batch, "best_class", None)

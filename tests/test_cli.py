@@ -121,7 +121,7 @@ def test_few_shot_anomaly_detection_finds_anomalies_at_native_resolution(anomaly
     folder, output = anomaly_detection
     assert set(table(output)) == {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_AUPRO", "pixel_F1Score"}
     state = torch.load(checkpoint(folder), weights_only=True)["state_dict"]
-    assert state["model.support.0.mean_0"].shape[0] == 2  # one normal space per support image
+    assert state["model.support.0.means_0"].shape[0] == 2  # one normal space per support image
     factor = -(-256 // 155)  # small images are enlarged by a whole number
     height, width = read_image(mixed_sizes / "part/test/pit/000.jpg").shape[-2:]
     picture = Image.open(pictures_folder(output) / "pit" / "000.png")

@@ -37,16 +37,18 @@ def test_normal_parts_lie_below_a_half_and_a_defect_above(model, count):
 
 
 @torch.no_grad()
-def test_a_part_turned_by_a_quarter_is_as_normal_as_an_upright_one():
-    """Stripes across and stripes up and down: without turned views they would differ."""
+def test_a_part_turned_by_a_quarter_is_normal_and_another_pattern_is_not():
+    """Stripes across were shown; stripes up and down are the same part on another side."""
     model = default_model()
-    stripes = 0.5 + 0.2 * (torch.arange(128) // 8 % 2)[:, None].expand(3, 128, 128) + 0.02 * torch.rand(3, 128, 128)
+    stripes = 0.5 + 0.2 * (torch.arange(128) // 8 % 2)[:, None].expand(3, 128, 128)
+    stripes = stripes + 0.02 * torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    dots = 0.5 + 0.2 * ((torch.arange(128)[:, None] // 8 + torch.arange(128) // 8) % 2).expand(3, 128, 128)
     encoding = model.encode(SupportSet([stripes], [torch.zeros(128, 128)]))
-    upright, turned = (
-        float(model(model.normalise(view)[None], encoding).pred_score)
-        for view in (stripes, torch.rot90(stripes, 1, (1, 2)))
+    turned, other = (
+        float(model(model.normalise(image)[None], encoding).pred_score)
+        for image in (torch.rot90(stripes, 1, (1, 2)), dots)
     )
-    assert upright == pytest.approx(turned, abs=0.02)
+    assert turned < 0.5 < other
 
 
 @torch.no_grad()
@@ -63,7 +65,7 @@ def test_an_image_larger_than_448_pixels_is_seen_whole_and_its_map_comes_back_at
 
 def test_the_encoding_is_bounded_however_many_normal_images_there_are():
     model = default_model()
-    few, many = (encoding_bytes(model.encode(normal(count, 448, 448))) for count in (16, 20))
+    few, many = (encoding_bytes(model.encode(normal(count, 128, 160))) for count in (16, 18))
     assert few == many
 
 
@@ -98,7 +100,7 @@ def test_a_single_view_is_compared_in_quarters_unless_it_is_too_small():
 def test_distances_keep_their_order_and_the_limit_becomes_a_half(distance, limit, scale):
     values = torch.tensor([distance, limit, distance + 1], dtype=torch.float64)
     low, middle, high = squashed(values, torch.tensor(limit), torch.tensor(scale)).tolist()
-    assert middle == pytest.approx(0.5, abs=1e-4)
+    assert middle == pytest.approx(0.5, abs=1e-3)
     assert 0 <= low < high <= 1
 
 

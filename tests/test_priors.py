@@ -121,7 +121,7 @@ def test_class_vector_is_the_mean_of_the_weighted_means_of_every_support_image(e
     head = PaperHead([support.shape[1]], 8, 8).eval()
     shares = dense_shares(masks)
     with torch.no_grad():
-        encoding = head.encode([support], masks)
+        encoding = head.encode_class([support], masks)
         cells, _ = head.reduction.forward_support(support, masked_mean(support, shares))
         classified = head.classifier(head.stages(cells))
     per_image = (classified * shares[:, None]).sum((2, 3)) / (shares.sum((1, 2)) + 0.0005)[:, None]
@@ -159,11 +159,11 @@ def test_the_ablations_do_what_they_say():
     support, query = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 4, 4)
     area = PaperHead([8], 8, 8).eval()
     bilinear = PaperHead([8], 8, 8, mask_downsampling="bilinear").eval()
-    assert len(area.encode([support], mask)["support_cells"]) == 1
-    assert len(bilinear.encode([support], mask)["support_cells"]) == 0
+    assert len(area.encode_class([support], mask)["support_cells"]) == 1
+    assert len(bilinear.encode_class([support], mask)["support_cells"]) == 0
     without = PaperHead([8], 8, 8, abnormal_prior=False).eval()
     assert area.reduction.merge_query[0].in_channels - without.reduction.merge_query[0].in_channels == 1
     for head, moves in ((area, True), (without, False)):
-        encoding = head.encode([support], mask)
+        encoding = head.encode_class([support], mask)
         changed = encoding | {"background_cells_0": -encoding["background_cells_0"]}
         assert torch.equal(head.classify([query], [encoding]), head.classify([query], [changed])) != moves

@@ -20,7 +20,7 @@ demo: $(BIN)/anomalib
 
 # a process per core, each with one thread; tests of one file stay together, since they share what they make
 test: $(BIN)/anomalib
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/anomalib
 	$(BIN)/ruff check .

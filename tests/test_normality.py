@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.annotations import notices
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.model.encoding import encoding_bytes
 from anomalib_sofs.model.normality.detector import squashed
@@ -124,3 +125,23 @@ def test_a_space_is_white_for_its_own_cells_but_for_the_shrinkage():
     assert white.var(0, correction=0).sort().values.tolist() == pytest.approx(shares.sort().values.tolist(), rel=0.05)
     lengths = space_distance(cells, mean[None], whitening[None])
     torch.testing.assert_close(lengths[0, 0], white.norm(dim=1).view(40, 40))
+
+
+def test_images_that_are_shrunk_are_said_once(caplog):
+    model, large = default_model(), normal(1, 64, 600)
+    notices._said.clear()
+    for _ in range(2):
+        model.encode(large)
+    assert (
+        caplog.text.count("support image 0 has 600 pixels on its long side. Images are seen whole here, at most 448")
+        == 1
+    )
+    notices._said.clear()
+    caplog.clear()
+    model.encode(normal(1, 64, 448))
+    assert "long side" not in caplog.text
+
+
+def test_more_normal_images_than_get_a_space_are_said(caplog):
+    default_model().encode(normal(17, 40, 40))
+    assert "17 normal images: the first 16 get a space of their own" in caplog.text

@@ -2,7 +2,7 @@
 
 from anomalib_sofs.model.paper.head import PaperHead
 
-from .methods import Method
+from .methods import FULL, Method
 
 TITLES = {
     "sofs": "SOFS",
@@ -14,10 +14,8 @@ TITLES = {
     "anomalydino": "AnomalyDINO",
     "winclip": "WinCLIP",
 }
-NAMES = {"SOFS": "sofs", "SOFS, ablated": "discriminant", "target semantic prior": "prior"}
 
 
 def method_id(method: Method) -> str:
     """Return the name of a few-shot segmentation method in files; the full model's depends on its head."""
-    name = NAMES.get(method.name, method.name)
-    return "paper" if name == "sofs" and isinstance(method.encode.model.head, PaperHead) else name
+    return "paper" if method.name == FULL and isinstance(method.encode.model.head, PaperHead) else method.name

@@ -7,7 +7,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from .from_batch import FromBatch
-from .score_bins import BINS, check_numbers, normal_and_defect
+from .pixel_histograms import PixelHistograms
+from .score_bins import check_numbers
 
 
 def auroc_of_counts(normal: Tensor, defect: Tensor) -> Tensor:
@@ -32,35 +33,12 @@ def auroc(scores: Tensor, target: Tensor) -> Tensor:
     return auroc_of_counts(torch.bincount(places, minlength=len(values)) - defect, defect)
 
 
-class BinnedAUROC(Metric):
+class BinnedAUROC(PixelHistograms):
     """AUROC over histograms of the scores: 14 MB, however many pixels there are.
 
     What falls into one bin counts as equal, see :mod:`.score_bins`: the value is off by at most half the share of pairs
     in which a normal and a defective pixel differ, but by less than the width of a bin.
     """
-
-    full_state_update = False
-    normal: Tensor
-    defect: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("normal", torch.zeros(BINS, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("defect", torch.zeros(BINS, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, scores: Tensor, target: Tensor, ignore: Tensor | None = None) -> None:
-        """Add pixels.
-
-        Args:
-            scores: Scores of any shape.
-            target: Truth of that shape.
-            ignore: Pixels that do not count, of that shape.
-
-        Raises:
-            ValueError: If a score is not a number.
-        """
-        normal, defect = normal_and_defect(scores, target, ignore)
-        self.normal, self.defect = self.normal + normal, self.defect + defect
 
     def compute(self) -> Tensor:
         """Return the area; NaN where either kind is missing."""

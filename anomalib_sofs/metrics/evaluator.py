@@ -80,7 +80,7 @@ class SofsEvaluator(Evaluator):
     ) -> None:
         """Measure a batch of episodes."""
         del outputs
-        # distances have no threshold before the first validation has ended: FAD has nothing to measure yet
+        # in anomaly detection the post-processor learns its threshold from these very batches: none to measure yet
         if self.episodic:
             decide(batch, pl_module.post_processor)
             self._update(_loader(trainer.val_dataloaders, dataloader_idx), batch, batch_idx)

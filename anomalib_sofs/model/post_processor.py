@@ -1,4 +1,4 @@
-"""Probabilities stay probabilities; distances from normality get anomalib's adaptive threshold and normalisation."""
+"""Probabilities stay probabilities; anomaly maps get anomalib's threshold where there is validation data."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ class SofsPostProcessor(PostProcessor):
     """anomalib's post-processor, switched off where the model already gives calibrated probabilities.
 
     In few-shot segmentation (FSS) maps are probabilities: threshold 0.5, no min-max normalisation, nothing is learned
-    from validation data. In few-shot anomaly detection (FAD) everything is anomalib's.
+    from validation data. In few-shot anomaly detection (FAD) anomalib's adaptive thresholds and normalisation come on
+    top of what the supports tell, where there is validation data; that of pixels is learned in bounded memory.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +34,7 @@ class SofsPostProcessor(PostProcessor):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Learn threshold and range from distances; there is nothing to learn from probabilities."""
+        """Learn threshold and range from anomaly maps; there is nothing to learn from probabilities."""
         if self.enable_normalization:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 

@@ -81,6 +81,11 @@ class SupportSet:
         return not any(shows_defect(mask) for mask in self.masks)
 
     @property
+    def marked_masks(self) -> list[Tensor]:
+        """The masks that show a defect."""
+        return [mask for mask in self.masks if shows_defect(mask)]
+
+    @property
     def marked(self) -> "SupportSet":
         """The examples that show a defect."""
         rows = [i for i, mask in enumerate(self.masks) if shows_defect(mask)]

@@ -127,8 +127,11 @@ class SupportCrops:
 
 
 def seen_whole(support: SupportSet) -> bool:
-    """Tell whether every defect covers so much that the paper resizes the whole image (Zhang et al. 2024)."""
-    return all(covers_much(mask) for mask in support.masks if mask.any())
+    """Tell whether every defect covers so much that the paper resizes the whole image (Zhang et al. 2024).
+
+    Without any defect nothing speaks against it.
+    """
+    return all(covers_much(mask) for mask in support.marked_masks)
 
 
 def _digest(values: Tensor) -> bytes:

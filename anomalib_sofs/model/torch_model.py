@@ -9,13 +9,14 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.annotations.notices import warn_once
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
 from .encoding import SupportEncoding, SupportRecord
 from .heads import Segmenter, build_detector
 from .normality.detector import AnomalyDetector, Prediction
 from .preview import preview
-from .support import SupportSet
+from .support import SupportSet, shows_defect
 from .support_crops import Features, SupportCrops, crop_cache, seen_whole
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
@@ -88,6 +89,8 @@ class SofsModel(nn.Module):
         self.backbone.ensure_weights()
         task = self.detector if support.normal else self._trained_head()
         whole = task.resizes_large and seen_whole(support)
+        if whole:
+            _say_resized(support, task.windows.size)
         crops = SupportCrops(
             support,
             task.windows,
@@ -147,7 +150,24 @@ class SofsModel(nn.Module):
         return InferenceBatch(pred_score=found.score, anomaly_map=found.maps.amax(dim=1))
 
 
+def _say_resized(support: SupportSet, size: int) -> None:
+    """Say once that the images of a support set are not seen at native resolution."""
+    sides = [max(image.shape[-2:]) for image in support.images]
+    largest = max(sides)
+    if largest > size:
+        path = support.paths[sides.index(largest)]
+        warn_once(
+            size,
+            "%s has %d pixels on its long side. Images are seen whole here, at most %d pixels long, and maps are "
+            "enlarged again: what is small may be missed. Cut large images into parts to keep their resolution.",
+            path,
+            largest,
+            size,
+        )
+
+
 def record_of(support: SupportSet) -> SupportRecord:
     """Describe a support set for whoever reads the results."""
-    labels = [label if bool(mask.any()) else NORMAL for label, mask in zip(support.labels, support.masks, strict=True)]
+    examples = zip(support.labels, support.masks, strict=True)
+    labels = [label if shows_defect(mask) else NORMAL for label, mask in examples]
     return {"images": list(support.paths), "labels": labels, "normal": support.normal}

@@ -5,6 +5,7 @@ strides 8 and 16; the image score takes the nearest cell at stride 16 and the sp
 a whole. Parts may lie at any angle: normal images are seen in all four quarter turns.
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -14,11 +15,14 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.encoding import Encoding
 from anomalib_sofs.model.episodes import Features
+from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows
 
 from .detector import AnomalyDetector
 from .nearest import nearest_distance, normal_cells
 from .spaces import MOST_SPACES, normal_space, space_distance
+
+logger = logging.getLogger(__name__)
 
 LONG_SIDE = 448
 """Pixels of the longest side of an image; larger ones are resized, smaller ones stay."""
@@ -40,6 +44,17 @@ class CellSpaceDetector(AnomalyDetector):
 
     def __init__(self) -> None:
         super().__init__(Windows(LONG_SIDE, MULTIPLE))
+
+    def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
+        """Describe what is normal; says so where there are more images than get a space of their own."""
+        count = len(set(crops.sources))
+        if count > MOST_SPACES:
+            logger.warning(
+                "%d normal images: the first %d get a space of their own, cells are drawn from all of them.",
+                count,
+                MOST_SPACES,
+            )
+        return super().encode(backbone, crops)
 
     def features(self, backbone: Backbone, windows: Tensor) -> Features:
         """Extract strides 8, 16 and 32."""

@@ -42,22 +42,22 @@ def _measure(subject: Subject, engine: str, file: Path | None, size: int, thread
     query: Any
     if file is None:
         model, support = build_ours(subject), support_set(subject)
-        query, loaded = model, _settle()
+        query, loaded = model, start_peak()
         model.set_support(support)
-        encoding = _peak() - loaded
-        _settle()
+        encoding = peak_bytes() - loaded
+        start_peak()
     else:
         query = compiled(file, threads) if engine == "openvino" else torch.load(file, weights_only=False)
-        loaded = _settle()
+        loaded = start_peak()
     query(image)
     return {
-        "peak_mb": (_peak() - loaded) / MB,
+        "peak_mb": (peak_bytes() - loaded) / MB,
         "encode_peak_mb": None if encoding is None else encoding / MB,
         "model_mb": loaded / MB,
     }
 
 
-def _settle() -> int:
+def start_peak() -> int:
     """Give unused memory back, start a new peak (Linux only), and return the bytes in use."""
     gc.collect()
     try:
@@ -65,11 +65,11 @@ def _settle() -> int:
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
     except (OSError, AttributeError):
-        return _peak()
+        return peak_bytes()
 
 
-def _peak() -> int:
-    """Return the largest memory in bytes since :func:`_settle`; elsewhere than on Linux, of the whole process."""
+def peak_bytes() -> int:
+    """Return the largest memory in bytes since :func:`start_peak`; elsewhere than on Linux, of the whole process."""
     try:
         return _status("VmHWM")
     except OSError:

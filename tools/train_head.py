@@ -42,6 +42,8 @@ TELLING = 0.75
 """Least share of pairs of a defect and a background cell in which the defect has the larger discriminant.
 
 In episodes with less, the support says nothing about the query."""
+BATCH, RATE = 8, 3e-3
+"""Episodes of a training step, and the highest learning rate."""
 
 
 class Item(NamedTuple):
@@ -278,13 +280,13 @@ def _jittered(maps: Tensor) -> Tensor:
     return maps * torch.exp(0.2 * torch.randn(shape)) + 0.05 * torch.randn(shape)
 
 
-def fit(items: list[Item], steps: int, seed: int, *, size: int = 8, rate: float = 3e-3) -> RelationNet:
+def fit(items: list[Item], steps: int, seed: int) -> RelationNet:
     """Train the network: AdamW, short warm-up, polynomial decay (power 0.9)."""
     torch.manual_seed(seed)
     net = RelationNet().train().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.01)
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(1, (n + 1) / 50) * max(0, 1 - n / steps) ** 0.9)
-    batches, total = _batches(items, size, random.Random(seed)), 0.0
+    batches, total = _batches(items, BATCH, random.Random(seed)), 0.0
     for step in range(1, steps + 1):
         *maps, target = next(batches)
         inputs = (varied.contiguous(memory_format=torch.channels_last) for varied in _varied(*maps))

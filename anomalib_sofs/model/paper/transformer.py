@@ -3,20 +3,22 @@
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+HEADS = 4
+MLP_RATIO = 4
+"""Width of the MLP in widths of a cell."""
+DROPOUT = 0.1
+"""Of attention weights and MLP, while training."""
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention without biases.
 
     Args:
-        dim: Width of a cell.
-        heads: Number of heads; divides ``dim``.
-        dropout: Dropout on the attention weights during training.
+        dim: Width of a cell, a multiple of :data:`HEADS`.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.dropout = dropout
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
@@ -25,10 +27,10 @@ class SelfAttention(nn.Module):
     def forward(self, cells: Tensor) -> Tensor:
         """Attend over ``(B, T, C)`` cells and return the same shape."""
         query, key, value = (
-            projection(cells).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            projection(cells).unflatten(-1, (HEADS, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
-        dropout = self.dropout if self.training else 0.0
+        dropout = DROPOUT if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return self.out(attended.transpose(1, 2).flatten(2))
 
@@ -38,24 +40,21 @@ class TransformerStage(nn.Module):
 
     Args:
         dim: Width of a cell.
-        heads: Attention heads.
-        mlp_ratio: Width of the MLP relative to ``dim``.
-        dropout: Dropout probability.
     """
 
-    def __init__(self, dim: int, heads: int = 4, mlp_ratio: int = 4, dropout: float = 0.1) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        hidden = dim * mlp_ratio
+        hidden = dim * MLP_RATIO
         self.attention_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attention = SelfAttention(dim, heads, dropout)
+        self.attention = SelfAttention(dim)
         self.mlp_norm = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(
             nn.Conv2d(dim, hidden, 1),
             nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
+            nn.Dropout(DROPOUT),
             nn.Conv2d(hidden, dim, 1),
-            nn.Dropout(dropout),
+            nn.Dropout(DROPOUT),
         )
 
     def forward(self, cells: Tensor) -> Tensor:

@@ -62,11 +62,11 @@ def patch_grid(features: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.avg_pool2d(fine, 2), middle, coarse], dim=1)
 
 
-def surround(x: Tensor, cells: int = BOX) -> Tensor:
-    """Return the mean ``(B, C, h, w)`` over a square of ``cells``; separable, so its cost is linear in ``cells``."""
-    half = cells // 2
-    x = F.avg_pool2d(x, (cells, 1), 1, (half, 0), count_include_pad=False)
-    return F.avg_pool2d(x, (1, cells), 1, (0, half), count_include_pad=False)
+def surround(x: Tensor) -> Tensor:
+    """Return the mean ``(B, C, h, w)`` over a square of ``BOX`` cells; separable, so its cost is linear in ``BOX``."""
+    half = BOX // 2
+    x = F.avg_pool2d(x, (BOX, 1), 1, (half, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, BOX), 1, (0, half), count_include_pad=False)
 
 
 RELATIONS = (

@@ -1,6 +1,5 @@
 """The only trained part: relation maps in, defect logits out. It sees no features, so it suits other objects, too."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -16,6 +15,10 @@ USUAL_ODDS = -4.6
 """Log odds of 1 %, where the base rate adds nothing to the logit."""
 LEAST_AREA = 0.5
 """Cells of defect from which a crop counts as defective."""
+WIDTHS = (16, 24, 32)
+"""Channels per level of the U-Net; each level halves the grid."""
+PASSED, FINE_WIDTH = 8, 12
+"""Channels that go on to the fine grid, and those of the refinement there."""
 
 
 class _Block(nn.Module):
@@ -36,34 +39,23 @@ class _Block(nn.Module):
 
 
 class RelationNet(nn.Module):
-    """Small U-Net over the relation maps, refined by those of a grid twice as fine, with a vote on the whole image.
+    """Small U-Net over the relation maps, refined by those of a grid twice as fine, with a vote on the whole image."""
 
-    Args:
-        widths: Channels per level; each level halves the grid.
-        passed: Channels that go on to the fine grid.
-        fine_width: Channels of the refinement there.
-    """
-
-    def __init__(
-        self,
-        widths: Sequence[int] = (16, 24, 32),
-        passed: int = 8,
-        fine_width: int = 12,
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("version", torch.tensor(VERSION))
-        pairs = list(pairwise(widths))
-        self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
-        self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
+        pairs = list(pairwise(WIDTHS))
+        self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), WIDTHS[0], 1), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
+        self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in WIDTHS)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
-        self.ctx = nn.Sequential(nn.Linear(2 * widths[-1], 64), nn.ReLU(), nn.Linear(64, widths[-1] + 1))
+        self.ctx = nn.Sequential(nn.Linear(2 * WIDTHS[-1], 64), nn.ReLU(), nn.Linear(64, WIDTHS[-1] + 1))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
-        self.dec = nn.ModuleList(_Block(w) for w in widths[:-1])
-        self.out = nn.Conv2d(widths[0], passed, 1)
+        self.dec = nn.ModuleList(_Block(w) for w in WIDTHS[:-1])
+        self.out = nn.Conv2d(WIDTHS[0], PASSED, 1)
         self.fine = nn.Sequential(
-            nn.Conv2d(passed + 2 * len(FINE_RELATIONS), fine_width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(fine_width, fine_width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(fine_width, 1, 1),
+            nn.Conv2d(PASSED + 2 * len(FINE_RELATIONS), FINE_WIDTH, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(FINE_WIDTH, FINE_WIDTH, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(FINE_WIDTH, 1, 1),
         )  # fmt: skip
         nn.init.constant_(self.fine.get_parameter("4.bias"), -2.0)  # most pixels are good
 

@@ -260,9 +260,9 @@ def test_a_test_run_encodes_each_support_once_and_never_takes_one_class_for_anot
     sofs.model.backbone.register_forward_hook(lambda *_: passes.append(1))
     hole = sofs._encode_files((files["part"],), (files["hole"],))
     crack = sofs._encode_files((files["part"],), (files["crack"],))
-    assert len(passes) == 4  # two views of each
+    assert len(passes) == 2  # two views; what is marked changes no feature
     assert sofs._encode_files((files["part"],), (files["hole"],)) is hole
-    assert len(passes) == 4
+    assert len(passes) == 2
     assert not torch.allclose(hole.encodings[0]["contrast"], crack.encodings[0]["contrast"], atol=0.1)
 
 
@@ -419,7 +419,8 @@ def test_supports_in_memory_are_kept_by_their_content_and_not_by_their_names(mod
     for pair in (DARK, (DARK[0].flip(-1), DARK[1].flip(-1)), (DARK[0], DARK[1].roll(3, 0))):
         cached, fresh = (model.encode(support(pair), kept).encodings[0] for kept in (cache, None))
         assert all(torch.equal(cached[key], fresh[key]) for key in fresh)
-    assert len(cache) == 3
+    # two images at two angles; the published head's windows are smaller than the image and follow the mark
+    assert len(cache) == (3 if model.head.windows.fixed else 4)
 
 
 def test_what_is_larger_than_the_cache_is_not_kept(model):

@@ -38,7 +38,7 @@ class Encoder:
     encodings: LRUCache[object, SupportEncoding] = field(
         default_factory=lambda: LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
     )
-    crops: LRUCache[tuple[object, ...], list[Features]] = field(default_factory=lambda: crop_cache(CACHE_BYTES))
+    crops: LRUCache[tuple[object, ...], Features] = field(default_factory=lambda: crop_cache(CACHE_BYTES))
 
     def __call__(self, images: list[str], masks: list[str]) -> SupportEncoding:
         """Encode support files; masks are ``""`` for normal images."""

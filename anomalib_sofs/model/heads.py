@@ -29,6 +29,8 @@ class Segmenter(Protocol):
     """What windows it takes."""
     turns: Sequence[int]
     """Quarter turns in which it sees every support crop."""
+    background_windows: int
+    """Most windows that it sees of the rest of a marked image, beside those over the marks."""
     resizes_large: bool
     """Whether it sees defects that cover much of their image on the whole image, resized to a window."""
 

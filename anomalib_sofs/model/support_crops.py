@@ -3,6 +3,9 @@
 import hashlib
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import partial
+from itertools import groupby, product
+from operator import attrgetter
+from typing import NamedTuple
 
 import torch
 from cachetools import LRUCache
@@ -10,40 +13,58 @@ from rich.progress import track
 from torch import Tensor
 
 from anomalib_sofs.annotations.labels import IGNORE
+from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.windows import Windows
 
 from .caching import kept
 from .resizing import resize_image, resize_mask, window_fit
 from .support import SupportSet
-from .support_windows import covers_much, place_windows
+from .support_windows import covers_much, grown, place_windows, rest_windows
 
 Features = list[Tensor]  # one (1, D_l, h, w) per layer
 Extract = Callable[[Tensor], Features]
 MANY = 16
 """Support images from which a progress bar is worth its line."""
+RIM = 8
+"""Pixels around a mark that show neither defect nor background."""
 
 
-def feature_bytes(crops: list[Features]) -> int:
-    """Return the memory of the features of some crops in bytes."""
-    return sum(layer.nbytes for features in crops for layer in features)
+def feature_bytes(features: Features) -> int:
+    """Return the memory of the features of a crop in bytes."""
+    return sum(layer.nbytes for layer in features)
 
 
-def crop_cache(capacity: int) -> "LRUCache[tuple[object, ...], list[Features]]":
+def crop_cache(capacity: int) -> "LRUCache[tuple[object, ...], Features]":
     """Make a store for the features of support crops, bounded in bytes; the least recently used goes first."""
     return LRUCache(capacity, getsizeof=feature_bytes)
 
 
+class _Crop(NamedTuple):
+    """One window of a support image."""
+
+    source: int
+    """Number of the image."""
+    place: tuple[int, int]
+    """Top left corner ``(y, x)`` in pixels."""
+    turn: int
+    """Quarter turns in which it is seen."""
+
+
 class SupportCrops:
-    """Windows of support images around their marks, at native scale.
+    """Windows of support images around their marks, and over the rest of them, at native scale.
+
+    What is not marked on a marked image is good by definition: its other windows show the background that a defect
+    must be told from, edges, borders and other textures of a part that is larger than a window.
 
     Args:
         support: The examples.
         windows: What windows the head takes.
         normalise: Brings images in [0, 1] to what the backbone wants.
-        per_image: Most windows cut from one image.
-        turns: Quarter turns in which every window is seen.
+        per_image: Most windows over the marks of one image.
+        background: Most further windows over the rest of a marked image.
+        turns: Quarter turns in which every window over marks is seen.
         whole: See whole images, resized to a window, instead.
-        cache: Keeps features by the content of image and mask, see :func:`crop_cache`.
+        cache: Keeps features by the content of the image, see :func:`crop_cache`.
 
     Attributes:
         masks: Per crop the share of each pixel that is defect ``(h, w)``, 0..1.
@@ -59,9 +80,10 @@ class SupportCrops:
         normalise: Callable[[Tensor], Tensor],
         *,
         per_image: int,
+        background: int = 0,
         turns: Sequence[int] = (0,),
         whole: bool = False,
-        cache: MutableMapping[tuple[object, ...], list[Features]] | None = None,
+        cache: MutableMapping[tuple[object, ...], Features] | None = None,
     ) -> None:
         self.support = support
         self.windows = windows
@@ -70,15 +92,45 @@ class SupportCrops:
         self._per_image = per_image
         self._turns = turns
         self._cache = cache
-        self._parts = [self._cut_masks(mask) for mask in support.masks]
-        self.masks = [part[0, 0] for parts in self._parts for part in parts]
-        self.ignored = [part[0, 1] for parts in self._parts for part in parts]
-        self.sources = [number for number, parts in enumerate(self._parts) for _ in parts]
+        self._crops: list[_Crop] = []
+        self.masks: list[Tensor] = []
+        self.ignored: list[Tensor] = []
+        for number, mask in enumerate(support.masks):
+            defect, unclear = (mask > 0) & (mask != IGNORE), mask == IGNORE
+            places = [(0, 0)] if whole else place_windows(defect, windows.size, per_image)
+            self._add(number, defect, unclear, places, turns)
+            if background and not whole and bool(defect.any()):
+                rest = rest_windows(mask.shape, windows.size, places)
+                if len(rest) > background:
+                    _say_left_out(support.paths[number], len(rest), background)
+                    rest = [rest[i * len(rest) // background] for i in range(background)]
+                unclear = unclear | grown(self._marked_anywhere(number), RIM)
+                self._add(number, torch.zeros_like(defect), unclear, rest, (0,))
+        self.sources = [crop.source for crop in self._crops]
         self.labels = [support.labels[number] for number in self.sources]
+
+    def _add(
+        self, number: int, defect: Tensor, unclear: Tensor, places: Sequence[tuple[int, int]], turns: Sequence[int]
+    ) -> None:
+        planes = torch.stack([defect, unclear]).float()
+        if self.whole:
+            planes = resize_mask(planes, window_fit(planes.shape[-2], planes.shape[-1], self.windows))
+        for place, turn in product(places, turns):
+            crop = _Crop(number, place, turn)
+            mask, ignored = self._cut(planes, crop)[0]
+            self._crops.append(crop)
+            self.masks.append(mask)
+            self.ignored.append(ignored)
+
+    def _marked_anywhere(self, number: int) -> Tensor:
+        """Return what any example of the same file marks ``(H, W)``: it may show defects of several classes."""
+        path = self.support.paths[number]
+        masks = [mask for mask, other in zip(self.support.masks, self.support.paths, strict=True) if other == path]
+        return torch.stack([(mask > 0) & (mask != IGNORE) for mask in masks]).any(0)
 
     @property
     def marked(self) -> "SupportCrops":
-        """The crops of the images that show a defect."""
+        """The crops around the marks of the images that show a defect."""
         return SupportCrops(
             self.support.marked, self.windows, self._normalise, per_image=self._per_image, turns=self._turns,
             whole=self.whole, cache=self._cache,
@@ -90,40 +142,30 @@ class SupportCrops:
         Args:
             extract: Turns a normalised window ``(1, 3, h, w)`` into features.
         """
-        images = list(zip(self.support.images, self.support.masks, strict=True))
-        shown = track(images, "Support images", transient=True, disable=len(images) < MANY)
-        for image, mask in shown:
-            yield from self._kept(image, mask, partial(self._extract, image, mask, extract))
+        images = self.support.images
+        by_image = groupby(self._crops, key=attrgetter("source"))
+        quiet = len(images) < MANY
+        for number, crops in track(by_image, "Support images", len(images), transient=True, disable=quiet):
+            image = images[number]
+            digest = b"" if self._cache is None else _digest(image)
+            if self.whole:
+                image = resize_image(image, window_fit(image.shape[-2], image.shape[-1], self.windows))
+            for crop in crops:
+                yield self._kept(digest, crop, partial(self._extract, image, crop, extract))
 
-    def _kept(self, image: Tensor, mask: Tensor, compute: Callable[[], list[Features]]) -> list[Features]:
+    def _kept(self, digest: bytes, crop: _Crop, compute: Callable[[], Features]) -> Features:
         if self._cache is None:
             return compute()
-        # by content: file names may be reused, and images in memory have none; one image may show several classes
-        key = (_digest(image), _digest(mask), self.windows, tuple(self._turns), self.whole)
-        return kept(self._cache, key, compute)
+        # by content: file names may be reused, and images in memory have none
+        return kept(self._cache, (digest, crop.place, crop.turn, self.windows, self.whole), compute)
 
-    def _extract(self, image: Tensor, mask: Tensor, extract: Extract) -> list[Features]:
-        return [extract(window) for window in self._windows(self._normalise(image), self._places(mask), resize_image)]
+    def _extract(self, image: Tensor, crop: _Crop, extract: Extract) -> Features:
+        return extract(self._normalise(self._cut(image, crop)))
 
-    def _cut_masks(self, mask: Tensor) -> list[Tensor]:
-        """Cut a mask and its ignored pixels, ``(1, 2, h, w)`` each."""
-        planes = torch.stack([(mask > 0) & (mask != IGNORE), mask == IGNORE]).float()
-        return self._windows(planes, self._places(mask), resize_mask)
-
-    def _places(self, mask: Tensor) -> list[tuple[int, int]]:
-        if self.whole:
-            return [(0, 0)]
-        return place_windows((mask > 0) & (mask != IGNORE), self.windows.size, self._per_image)
-
-    def _windows(
-        self, planes: Tensor, places: list[tuple[int, int]], resize: Callable[[Tensor, tuple[int, int]], Tensor]
-    ) -> list[Tensor]:
-        """Cut planes ``(C, H, W)`` into windows ``(1, C, h, w)``, each turn of each of them."""
-        if self.whole:
-            planes = resize(planes, window_fit(planes.shape[-2], planes.shape[-1], self.windows))
-        side = self.windows.size
-        windows = [planes[None, :, y : y + side, x : x + side] for y, x in places]
-        return [self.windows.fill(torch.rot90(window, k, (-2, -1))) for window in windows for k in self._turns]
+    def _cut(self, planes: Tensor, crop: _Crop) -> Tensor:
+        """Cut a window ``(1, C, h, w)`` out of planes ``(C, H, W)``."""
+        (y, x), side = crop.place, self.windows.size
+        return self.windows.fill(torch.rot90(planes[None, :, y : y + side, x : x + side], crop.turn, (-2, -1)))
 
 
 def seen_whole(support: SupportSet) -> bool:
@@ -132,6 +174,18 @@ def seen_whole(support: SupportSet) -> bool:
     Without any defect nothing speaks against it.
     """
     return all(covers_much(mask) for mask in support.marked_masks)
+
+
+def _say_left_out(path: str, windows: int, most: int) -> None:
+    warn_once(
+        path,
+        "%s is large: %d of its %d windows, spread evenly, show what its background looks like; what looks otherwise "
+        "may be taken for a defect. --model.head_options.background_windows %d takes all of them.",
+        path,
+        most,
+        windows,
+        windows,
+    )
 
 
 def _digest(values: Tensor) -> bytes:

@@ -1,11 +1,17 @@
 """Windows around the defects of a support image: where to look closely when the image is larger than a window."""
 
+from collections.abc import Sequence
+from itertools import product
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.annotations.labels import IGNORE
 
 WHOLE_IMAGE_SHARE = 0.01  # a defect above this share of the image is seen on the whole, resized image
+
+SEEN = 0.75  # of a window that others cover: it shows little that is new
 
 
 def covers_much(mask: Tensor) -> bool:
@@ -44,3 +50,36 @@ def place_windows(mask: Tensor, size: int, count: int) -> list[tuple[int, int]]:
         inside = (left[:, 0] >= y) & (left[:, 0] < y + size) & (left[:, 1] >= x) & (left[:, 1] < x + size)
         left = left[~inside]
     return corners
+
+
+def rest_windows(shape: Sequence[int], size: int, taken: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Tile an image with the fewest windows, and leave out those that show little else than others do.
+
+    Args:
+        shape: Height and width of the image in pixels.
+        size: Side of a window in pixels.
+        taken: Top left corners of the windows that there are already.
+
+    Returns:
+        Top left corners ``(y, x)``, row by row.
+    """
+    covered = torch.zeros(*shape, dtype=torch.bool)
+    for y, x in taken:
+        covered[y : y + size, x : x + size] = True
+    corners = []
+    for y, x in product(*(_tiles(length, size) for length in shape)):
+        window = covered[y : y + size, x : x + size]
+        if float(window.float().mean()) <= SEEN:
+            corners.append((y, x))
+            window[:] = True
+    return corners
+
+
+def _tiles(length: int, size: int) -> list[int]:
+    count = -(-length // size)
+    return [i * max(length - size, 0) // max(count - 1, 1) for i in range(count)]
+
+
+def grown(mask: Tensor, pixels: int) -> Tensor:
+    """Grow a mask ``(H, W)`` by some pixels to every side."""
+    return F.max_pool2d(mask.float()[None], 2 * pixels + 1, 1, pixels)[0] > 0

@@ -72,7 +72,7 @@ class SofsModel(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, support: SupportSet, cache: MutableMapping[tuple[object, ...], list[Features]] | None = None
+        self, support: SupportSet, cache: MutableMapping[tuple[object, ...], Features] | None = None
     ) -> SupportEncoding:
         """Compute everything the query path needs from a support set.
 
@@ -96,6 +96,7 @@ class SofsModel(nn.Module):
             task.windows,
             self.normalise,
             per_image=self.crops_per_shot,
+            background=task.background_windows,
             turns=task.turns,
             whole=whole,
             cache=crop_cache(TWICE_BYTES) if cache is None else cache,

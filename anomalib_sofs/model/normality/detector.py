@@ -47,6 +47,8 @@ class AnomalyDetector(nn.Module, ABC):
         windows: What windows it takes.
     """
 
+    background_windows = 0
+    """There are no marks to look beside."""
     turns: Sequence[int] = (0,)
     """Quarter turns in which support images are seen."""
     resizes_large = False

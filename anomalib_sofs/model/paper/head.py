@@ -49,6 +49,7 @@ class PaperHead(nn.Module):
     """
 
     turns = (0,)
+    background_windows = 0
 
     def __init__(
         self,

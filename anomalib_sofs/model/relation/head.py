@@ -29,6 +29,8 @@ from .statistics import encode_support
 
 STRIDES = [2, 4, 8, 16, 32]
 """Of the backbone's layers that the head and its anomaly detector read."""
+BACKGROUND_WINDOWS = 16
+"""Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
 MEMBERS = 2
 """Networks that come with the package; their logits are averaged."""
 CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
@@ -47,11 +49,13 @@ class RelationHead(nn.Module):
         channels: Channels of the five layers.
         window_size: Largest side of a window in pixels, a multiple of 32.
         members: Networks whose logits are averaged: one training differs from the next by 2 to 4 points of mIoU.
+        background_windows: Most windows of the rest of a marked image that show the background, beside those over its
+            marks.
         evidence: Whether an image is good unless about as many of its pixels as a marked region has are defect, see
             :mod:`.evidence`. Without, a few more small defects are found, and many more good parts get a region.
 
     Raises:
-        ValueError: If there is no member.
+        ValueError: If there is no member, or a number is negative.
     """
 
     multiple = 32
@@ -61,14 +65,24 @@ class RelationHead(nn.Module):
     norms_frozen: Tensor
 
     def __init__(
-        self, channels: list[int], *, window_size: int = 512, members: int = MEMBERS, evidence: bool = True
+        self,
+        channels: list[int],
+        *,
+        window_size: int = 512,
+        members: int = MEMBERS,
+        background_windows: int = BACKGROUND_WINDOWS,
+        evidence: bool = True,
     ) -> None:
         super().__init__()
         self.windows = Windows(window_size, self.multiple)
         self.evidence = evidence
+        self.background_windows = background_windows
         self.channels, self.fine_channels = channels[COARSE], channels[FINE]
         if members < 1:
             msg = f"head_options.members is {members}: at least one network decides; {MEMBERS} come with the package."
+            raise ValueError(msg)
+        if background_windows < 0:
+            msg = f"head_options.background_windows is {background_windows}: 0 sees the windows over the marks only."
             raise ValueError(msg)
         self.nets = nn.ModuleList(RelationNet() for _ in range(members))
         # saved with the weights: batch statistics of a trained head must not drift after a checkpoint was loaded

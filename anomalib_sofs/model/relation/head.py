@@ -21,6 +21,7 @@ from .calibration import marked_level, shift
 from .discriminant import mean_of
 from .evidence import region_pixels, suppress_weak
 from .exposure import equalise_exposure
+from .extent import cut_at_half_peak
 from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .maps import SupportRelations, patch_grid, relate
 from .network import RelationNet, relation_loss
@@ -201,9 +202,9 @@ class RelationHead(nn.Module):
         encodings = support.encodings
         found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
         logits, evidence = found.chunk(2, 1)
-        if not self.evidence:
-            return logits
-        return suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
+        if self.evidence:
+            logits = suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
+        return cut_at_half_peak(logits)
 
     def _window_logits(self, backbone: Backbone, encodings: Sequence[Encoding], windows: Tensor) -> Tensor:
         """Segment windows ``(n, 3, h, w)``; the backbone runs once for all classes.

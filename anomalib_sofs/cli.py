@@ -39,6 +39,8 @@ def find(argv: Sequence[str]) -> int:
             normal=arguments.normal,
             ckpt_path=arguments.ckpt_path,
             threshold=arguments.threshold,
+            good=arguments.good,
+            false_alarms=arguments.false_alarms,
             accelerator=arguments.accelerator,
         )
     except KeyboardInterrupt:
@@ -76,6 +78,15 @@ def find_parser() -> argparse.ArgumentParser:
         "--threshold",
         type=share,
         help="probability from which a pixel is a defect, between 0 and 1 (0.5); a larger one finds less",
+    )
+    parser.add_argument(
+        "--good",
+        metavar="GOOD",
+        type=Path,
+        help="folder of good images, none of them in SUPPORT: they tell the threshold",
+    )
+    parser.add_argument(
+        "--false_alarms", type=share, help="share of good images that may get a region, with --good (0.05)"
     )
     parser.add_argument("--accelerator", default="auto", help="auto (default), cpu, gpu, ...: as Lightning names them")
     return parser

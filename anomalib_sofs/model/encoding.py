@@ -1,7 +1,7 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,18 @@ class SupportRecord(TypedDict):
     """Class of each of them, ``good`` where it is normal."""
     normal: bool
     """Whether every support image is normal (few-shot anomaly detection)."""
+    good: NotRequired[list[str]]
+    """Good images that told the limits, see :mod:`.false_alarms`."""
+    false_alarms: NotRequired[float]
+    """Share of good images that may get a region, by these limits."""
+    limits: NotRequired[dict[str, float]]
+    """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
+
+
+LIMIT = "limit"
+"""Name in an encoding of the logit from which good images say that a pixel is a defect, where there were some."""
+NORMAL_LIMITS = ("pixel_limit", "score_limit")
+"""Names in an encoding of normality of the distances that become 0.5."""
 
 
 class SupportEncoding(nn.Module):
@@ -76,6 +88,25 @@ class SupportEncoding(nn.Module):
     def encodings(self) -> list[Encoding]:
         """The tensors of each class, in the order of :attr:`names`."""
         return [dict(self.get_submodule(str(i)).named_buffers()) for i in range(len(self))]
+
+    @property
+    def limits(self) -> Tensor:
+        """The logit from which each class is a defect ``(K,)``, minus infinity where no good images have told it."""
+        unknown = self.anchor.new_full((), -torch.inf)
+        return torch.stack([encoding.get(LIMIT, unknown) for encoding in self.encodings])
+
+    def limit(self, values: Tensor) -> None:
+        """Set what good images tell: a logit of each class ``(K,)``, or the two :data:`NORMAL_LIMITS`."""
+        if self.normal:
+            for name, value in zip(NORMAL_LIMITS, values, strict=True):
+                self.get_submodule("0").register_buffer(name, value.clone())
+            self.record["limits"] = {name: float(value) for name, value in zip(NORMAL_LIMITS, values, strict=True)}
+            return
+        for index, value in enumerate(values):
+            self.get_submodule(str(index)).register_buffer(LIMIT, value.clone())
+        self.record["limits"] = {
+            name: float(value.double().sigmoid()) for name, value in zip(self.names, values, strict=True)
+        }
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SupportEncoding":  # noqa: FBT001, FBT002
         """Move to a device, as torch does for ``to``, ``cuda`` and the like; never to another precision."""

@@ -41,6 +41,7 @@ from .encoding import SupportEncoding, encoding_bytes
 from .episodes import Episodes, own_crops, shared_crops
 from .equal_sizes import check_not_resized
 from .export import OPSET, quiet_export
+from .false_alarms import GoodImages, check_one_category, good_images, learn_limits, told_by
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
@@ -77,6 +78,10 @@ class Sofs(AnomalibModule):
         support_seed: Seed of that draw.
         threshold: In FSS, the probability from which a pixel counts as defect. Every map is shifted so that it lies at
             0.5: regions, masks, labels, metrics and exports follow. A larger one finds less, and less that is wrong.
+        good: Folder of good images, none of them in the support set: they tell the threshold of each class, see
+            :mod:`.false_alarms`. It counts where it is stricter than ``threshold``; in FAD it takes the place of what
+            the support tells and of anomalib's adaptive threshold.
+        false_alarms: Share of good images that may get a region (of each class), 0.05 if nothing is given.
         lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
             categories and away from the novel ones (measured, see docs/experiments.md).
         epochs: Training epochs if neither ``trainer.max_epochs`` nor another limit is given; ``None`` leaves the end to
@@ -111,6 +116,8 @@ class Sofs(AnomalibModule):
         epochs: PositiveInt | None = 1,
         support_normal: bool = False,  # noqa: FBT001, FBT002 - arguments of a command line
         *,
+        good: ExistingFolder | None = None,
+        false_alarms: OpenUnitInterval | None = None,
         pre_processor: nn.Module | bool = True,
         post_processor: nn.Module | bool = True,
         evaluator: SofsEvaluator | bool = True,
@@ -130,6 +137,8 @@ class Sofs(AnomalibModule):
         threshold = checked("threshold", threshold, OpenUnitInterval)
         lr = checked("lr", lr, PositiveFloat)
         epochs = checked("epochs", epochs, PositiveInt)
+        good = checked("good", good, ExistingFolder)
+        false_alarms = checked("false_alarms", false_alarms, OpenUnitInterval)
         super().__init__(
             pre_processor=pre_processor,
             post_processor=post_processor,
@@ -137,7 +146,8 @@ class Sofs(AnomalibModule):
             visualizer=visualizer,
         )
         # a checkpoint carries the encoding and the weights: the paths they came from need not exist any more
-        self.hparams.update({"support": None, "support_normal": False, "weights": None})
+        paths = {"support": None, "support_normal": False, "weights": None, "good": None, "false_alarms": None}
+        self.hparams.update(paths)
         self.shot = shot
         self.support_folder = support
         self.support_normal = support_normal
@@ -148,6 +158,7 @@ class Sofs(AnomalibModule):
         self._encodings: LRUCache[object, SupportEncoding] = LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
         self._crops = crop_cache(CACHE_BYTES)
         with user_errors.as_message():
+            self.good = good_images(good, false_alarms)
             features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
             self.model = SofsModel(
                 features,
@@ -168,14 +179,21 @@ class Sofs(AnomalibModule):
 
     # -- support -------------------------------------------------------------------------------------------------
 
-    def set_support(self, support: SupportSet) -> None:
-        """Encode a support set and keep it: predictions, checkpoints and exports use it from now on."""
-        self._keep(self.model.encode(support))
+    def set_support(self, support: SupportSet, good: GoodImages | None = None) -> None:
+        """Encode a support set and keep it: predictions, checkpoints and exports use it from now on.
 
-    def _keep(self, encoding: SupportEncoding) -> None:
+        Args:
+            support: The examples.
+            good: Good images that tell the thresholds; ``None`` takes those of the argument ``good``, if any.
+        """
+        self._keep(self.model.encode(support), good or self.good)
+
+    def _keep(self, encoding: SupportEncoding, good: GoodImages | None) -> None:
         self.model.support = encoding.to(self.device)
+        if good is not None:
+            learn_limits(self.model, [encoding], good)
         if self.post_processor is not None:
-            self.post_processor.use_probabilities(probabilities=not encoding.normal)
+            self.post_processor.use_probabilities(probabilities=not encoding.normal or good is not None)
 
     def prepare_support(self) -> None:
         """Make sure that there is a support encoding: from folder, checkpoint or the normal training images."""
@@ -183,10 +201,14 @@ class Sofs(AnomalibModule):
             self.set_support(SupportSet.from_folder(self.support_folder, normal=self.support_normal))
             self.support_folder = None
         elif self._episodic:
+            if self.good is not None and self.trainer.testing:
+                check_one_category(self.datamodule.class_names)
             if self.post_processor is not None:
                 self.post_processor.use_probabilities(probabilities=True)
         elif len(self.model.support) == 0:
             self.set_support(self._normal_training_images())
+        elif self.good is not None and not told_by(self.good, self.model.support):
+            self._keep(self.model.support, self.good)  # of a checkpoint
 
     def _normal_training_images(self) -> SupportSet:
         """Read the first (or drawn) ``shot`` normal training images of a stock datamodule."""
@@ -360,11 +382,15 @@ class Sofs(AnomalibModule):
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""
-        return kept(
-            self._encodings,
-            (images, masks),  # one image may show defects of several classes
-            lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device),
-        )
+
+        def encode() -> SupportEncoding:
+            encoding = self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device)
+            # validation sees base categories: the good images are of the one that is tested
+            if self.good is not None and (self.trainer.testing or self.trainer.predicting):
+                learn_limits(self.model, [encoding], self.good)
+            return encoding
+
+        return kept(self._encodings, (images, masks), encode)  # one image may show defects of several classes
 
     # -- anomalib components -------------------------------------------------------------------------------------
 

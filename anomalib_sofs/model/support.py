@@ -64,7 +64,7 @@ class SupportSet:
         if not self.images:
             msg = "A support set needs at least one image."
             raise ValueError(msg)
-        self.images = [_checked_image(image, path) for image, path in zip(self.images, self.paths, strict=True)]
+        self.images = [checked_image(image, path) for image, path in zip(self.images, self.paths, strict=True)]
         self.masks = [_checked_mask(mask) for mask in self.masks]
         for image, mask, path in zip(self.images, self.masks, self.paths, strict=True):
             if image.shape[-2:] != mask.shape:
@@ -144,8 +144,12 @@ def _nothing(image: Tensor) -> Tensor:
     return torch.zeros(image.shape[-2:], dtype=torch.uint8)
 
 
-def _checked_image(image: Tensor, path: str) -> Tensor:
-    """Return an image as floating point in [0, 1]."""
+def checked_image(image: Tensor, path: str) -> Tensor:
+    """Return an image as floating point in [0, 1].
+
+    Raises:
+        ValueError: If it has another shape or range, or values that are not numbers.
+    """
     image = torch.as_tensor(image)
     if image.ndim != 3 or image.shape[0] != 3:  # noqa: PLR2004
         msg = f"{path} has the shape {tuple(image.shape)}, but support images are (3, H, W). Change its axes."

@@ -99,7 +99,7 @@ class SupportCrops:
         if self._cache is None:
             return compute()
         # by content: file names may be reused, and images in memory have none; one image may show several classes
-        key = (_digest(image), _digest(mask), self.windows, tuple(self._turns), self.whole)
+        key = (digest(image), digest(mask), self.windows, tuple(self._turns), self.whole)
         return kept(self._cache, key, compute)
 
     def _extract(self, image: Tensor, mask: Tensor, extract: Extract) -> list[Features]:
@@ -134,5 +134,6 @@ def seen_whole(support: SupportSet) -> bool:
     return all(covers_much(mask) for mask in support.marked_masks)
 
 
-def _digest(values: Tensor) -> bytes:
+def digest(values: Tensor) -> bytes:
+    """Return what stands for the content of a tensor."""
     return hashlib.blake2b(values.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()

@@ -136,9 +136,26 @@ class SofsModel(nn.Module):
             raise RuntimeError(msg)
         if support.normal:
             return self.detector.predict(self.backbone, image, support)
-        logits = self.head.logits(self.backbone, image, support) - self.threshold_logit
-        maps = logits.sigmoid()
+        # the stricter of what the user and good images say: what either of them rules out is no defect
+        limits = support.limits.clamp_min(self.threshold_logit)
+        maps = (self.head.logits(self.backbone, image, support) - limits[:, None, None]).sigmoid()
         return Prediction(maps, maps.amax(dim=(1, 2, 3)))
+
+    def alarms(self, image: Tensor, support: SupportEncoding) -> Tensor:
+        """Return what limits are compared with, the highest of each image, before any limit.
+
+        Args:
+            image: Normalised images ``(B, 3, H, W)``, any size.
+            support: The encoding.
+
+        Returns:
+            The largest logit of each class ``(B, K)``; of anomaly detection the largest distance of a pixel and the
+            distance of the image ``(B, 2)``.
+        """
+        if not support.normal:
+            return self.head.logits(self.backbone, image, support).amax(dim=(2, 3))
+        maps, score = self.detector.detect(self.backbone, image, support)
+        return torch.stack([maps.amax(dim=(1, 2, 3)), score], dim=1)
 
     def forward(self, image: Tensor, support: SupportEncoding | None = None) -> InferenceBatch:
         """Segment normalised images ``(B, 3, H, W)`` at their own size.

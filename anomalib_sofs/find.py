@@ -80,6 +80,8 @@ def find(
     threshold: float | None = None,
     good: Path | None = None,
     false_alarms: float | None = None,
+    roi: Path | None = None,
+    least_area: int | None = None,
     accelerator: str = "auto",
 ) -> Skipped:
     """Find in images what a support set marks, and write the results.
@@ -93,6 +95,8 @@ def find(
         threshold: See :class:`~anomalib_sofs.model.Sofs`.
         good: Likewise.
         false_alarms: Likewise.
+        roi: Likewise.
+        least_area: Likewise.
         accelerator: As Lightning names it.
 
     Returns:
@@ -105,7 +109,7 @@ def find(
     """
     files = list_images(images)
     options: dict[str, Any] = {"support_normal": True} if normal else {}
-    given = {"threshold": threshold, "good": good, "false_alarms": false_alarms}
+    given = {"threshold": threshold, "good": good, "false_alarms": false_alarms, "roi": roi, "least_area": least_area}
     options |= {name: value for name, value in given.items() if value is not None}
     model = make_model(support, ckpt_path, {**options, "visualizer": SofsVisualizer(out)})
     dataset = ImageFiles(files)

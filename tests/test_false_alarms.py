@@ -183,15 +183,27 @@ def test_a_good_image_that_is_a_support_image_is_named(tmp_path, caplog):
     assert f"{tmp_path / 'part.png'} is a support image and one of the good images" in caplog.text
 
 
-def test_find_takes_good_images_and_results_say_so(support_folder, tmp_path):
+def test_find_takes_good_images_regions_of_interest_and_a_least_area(support_folder, tmp_path):
     """Two parts with a crack each, called good: nothing is found on either, which was on both."""
     good = support_folder / "images"
-    arguments = (support_folder / "support", good, "--out", tmp_path, "--good", good, "--false_alarms", "0.4")
-    run("anomalib-sofs", "find", *arguments, cwd=tmp_path)
-    results = [read_result(tmp_path, number) for number in ("0", "1")]
+    for file in good.iterdir():
+        with Image.open(file) as image:
+            mask = np.full((image.height, image.width), 255, np.uint8)
+        mask[:9] = 0
+        (tmp_path / "roi").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / "roi" / f"{file.stem}_mask.png")
+    run(
+        "anomalib-sofs", "find", support_folder / "support", good, "--out", tmp_path / "out", "--good", good,
+        "--false_alarms", "0.4", "--roi", tmp_path / "roi", "--least_area", "4", cwd=tmp_path,
+    )  # fmt: skip
+    results = [read_result(tmp_path / "out", number) for number in ("0", "1")]
     assert [result["regions"] for result in results] == [[], []]
-    assert max(result["score"] for result in results) == 0.5
+    assert 0 < max(result["score"] for result in results) <= 0.5
     told = results[0]["support"]
     assert told["good"] == [str(good / "0.png"), str(good / "1.png")]
     assert told["false_alarms"] == 0.4
     assert told["limits"]["defect"] > 0.5
+    assert (told["roi"], told["least_area"]) == (str(tmp_path / "roi"), 4)
+    (probability,) = (tmp_path / "out").rglob("0_probability.png")
+    values = np.asarray(Image.open(probability))
+    assert values[:9].max() == 0 < values[9:].min()

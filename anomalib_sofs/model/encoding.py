@@ -6,6 +6,8 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
+from .region_of_interest import RegionOfInterest
+
 Encoding = dict[str, Tensor]
 
 
@@ -28,6 +30,10 @@ class SupportRecord(TypedDict):
     """Share of good images that may get a region, by these limits."""
     limits: NotRequired[dict[str, float]]
     """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
+    roi: NotRequired[str]
+    """Mask, or folder of masks, of the region of interest."""
+    least_area: NotRequired[int]
+    """Pixels of the smallest region that counts."""
 
 
 LIMIT = "limit"
@@ -68,6 +74,8 @@ class SupportEncoding(nn.Module):
         self.register_buffer("anchor", torch.empty(0), persistent=False)
         self.normal = normal
         self.whole = whole
+        self.roi: RegionOfInterest | None = None
+        self.least_area = 1
         self.names: list[str] = []
         for name, encoding in (classes or {}).items():
             self._add(name, encoding)
@@ -108,6 +116,21 @@ class SupportEncoding(nn.Module):
             name: float(value.double().sigmoid()) for name, value in zip(self.names, values, strict=True)
         }
 
+    def restrict(self, roi: RegionOfInterest | None = None, least_area: int | None = None) -> bool:
+        """Set where defects count, and from how many pixels on; ``None`` leaves it as it is.
+
+        Returns:
+            Whether this changed anything.
+        """
+        before = dict(self.record)
+        if roi is not None:
+            self.roi = roi
+            self.record["roi"] = roi.source
+        if least_area is not None:
+            self.least_area = least_area
+            self.record["least_area"] = least_area
+        return before != self.record
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SupportEncoding":  # noqa: FBT001, FBT002
         """Move to a device, as torch does for ``to``, ``cuda`` and the like; never to another precision."""
 
@@ -125,6 +148,8 @@ class SupportEncoding(nn.Module):
             "normal": self.normal,
             "whole": self.whole,
             "record": dict(self.record),
+            "roi": None if self.roi is None else self.roi.state(),
+            "least_area": self.least_area,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -144,6 +169,8 @@ class SupportEncoding(nn.Module):
         self.normal = state["normal"]
         self.whole = state["whole"]
         self.record = state["record"]
+        self.roi = RegionOfInterest(**state["roi"]) if state.get("roi") else None
+        self.least_area = state.get("least_area", 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over classes and tensors of any number and shape from a checkpoint, on the device that this one is on.

@@ -4,6 +4,7 @@ A further good image of the same kind exceeds the k-th smallest score of N good 
 1 - k / (N + 1), whatever the scores are like: only their order counts.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from .support import checked_image
 
 if TYPE_CHECKING:
     from .torch_model import SofsModel
+
+logger = logging.getLogger(__name__)
 
 FALSE_ALARMS = 0.05
 """Share of good images that may get a region where nothing else is said."""
@@ -121,10 +124,10 @@ def learn_limits(model: "SofsModel", supports: Sequence[SupportEncoding], good: 
         )
     scores: list[list[Tensor]] = [[] for _ in supports]
     with evaluating(model):
-        for _, image in good.read():
+        for name, image in good.read():
             query = model.normalise(image)[None]
             for support, found in zip(supports, scores, strict=True):
-                found.append(model.alarms(query, support))
+                found.append(model.alarms(query, support, [name]))
     for support, found in zip(supports, scores, strict=True):
         support.limit(conformal_quantile(torch.cat(found), good.rate))
         support.record |= {"good": good.names, "false_alarms": good.rate}
@@ -148,6 +151,16 @@ def good_images(folder: str | Path | None, rate: float | None) -> GoodImages | N
 def told_by(good: GoodImages, support: SupportEncoding) -> bool:
     """Tell whether these images have told the limits of an encoding."""
     return (support.record.get("good"), support.record.get("false_alarms")) == (good.names, good.rate)
+
+
+def warn_of_limits(support: SupportEncoding) -> None:
+    """Say that limits were told under another region of interest or least area, where there are any."""
+    if "limits" in support.record:
+        logger.warning(
+            "The thresholds of this support set were told by %d good images with another region of interest or least "
+            "area. Give the good images again: good=FOLDER (--model.good FOLDER).",
+            len(support.record["good"]),
+        )
 
 
 def check_one_category(class_names: Sequence[str]) -> None:

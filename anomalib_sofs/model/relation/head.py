@@ -19,7 +19,7 @@ from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .calibration import marked_level, shift
 from .discriminant import mean_of
-from .evidence import region_pixels, suppress_weak
+from .evidence import NO_PIXEL, region_pixels, suppress_weak
 from .exposure import equalise_exposure
 from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .maps import SupportRelations, patch_grid, relate
@@ -182,10 +182,17 @@ class RelationHead(nn.Module):
 
     # -- query ---------------------------------------------------------------------------------------------------------
 
-    def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
-        """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``."""
+    def logits(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> Tensor:
+        """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``.
+
+        Pixels that are not ``inside (B or 1, 1, H, W)`` are no evidence.
+        """
         encodings = support.encodings
         found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
+        if inside is not None:
+            found = found.masked_fill(~inside, NO_PIXEL)
         logits, evidence = found.chunk(2, 1)
         if not self.evidence:
             return logits

@@ -21,7 +21,7 @@ class SupportRecord(TypedDict):
     images: list[str]
     """Files of the support images, or what stands for them."""
     labels: list[str]
-    """Class of each of them, ``good`` where it is normal."""
+    """Class of each of them, ``good`` where it is normal, ``not`` where it shows a rejected region."""
     normal: bool
     """Whether every support image is normal (few-shot anomaly detection)."""
     good: NotRequired[list[str]]

@@ -48,6 +48,7 @@ class SupportCrops:
     Attributes:
         masks: Per crop the share of each pixel that is defect ``(h, w)``, 0..1.
         ignored: Per crop which pixels are neither defect nor background ``(h, w)``, 0..1.
+        rejected: Per crop the share of each pixel that somebody called no defect ``(h, w)``, 0..1.
         labels: Per crop its class.
         sources: Per crop the number of the image that it was cut from.
     """
@@ -70,17 +71,26 @@ class SupportCrops:
         self._per_image = per_image
         self._turns = turns
         self._cache = cache
-        self._parts = [self._cut_masks(mask) for mask in support.masks]
+        self._parts = [self._cut_masks(*marks) for marks in zip(support.masks, support.rejected, strict=True)]
         self.masks = [part[0, 0] for parts in self._parts for part in parts]
         self.ignored = [part[0, 1] for parts in self._parts for part in parts]
+        self.rejected = [part[0, 2] for parts in self._parts for part in parts]
         self.sources = [number for number, parts in enumerate(self._parts) for _ in parts]
         self.labels = [support.labels[number] for number in self.sources]
 
     @property
     def marked(self) -> "SupportCrops":
         """The crops of the images that show a defect."""
+        return self._of(self.support.marked)
+
+    @property
+    def with_rejected(self) -> "SupportCrops":
+        """The crops of the images that show rejected regions."""
+        return self._of(self.support.with_rejected)
+
+    def _of(self, support: SupportSet) -> "SupportCrops":
         return SupportCrops(
-            self.support.marked, self.windows, self._normalise, per_image=self._per_image, turns=self._turns,
+            support, self.windows, self._normalise, per_image=self._per_image, turns=self._turns,
             whole=self.whole, cache=self._cache,
         )  # fmt: skip
 
@@ -90,10 +100,11 @@ class SupportCrops:
         Args:
             extract: Turns a normalised window ``(1, 3, h, w)`` into features.
         """
-        images = list(zip(self.support.images, self.support.masks, strict=True))
+        images = list(zip(self.support.images, self.support.masks, self.support.rejected, strict=True))
         shown = track(images, "Support images", transient=True, disable=len(images) < MANY)
-        for image, mask in shown:
-            yield from self._kept(image, mask, partial(self._extract, image, mask, extract))
+        for image, mask, rejected in shown:
+            shows = mask if rejected is None else rejected
+            yield from self._kept(image, shows, partial(self._extract, image, shows, extract))
 
     def _kept(self, image: Tensor, mask: Tensor, compute: Callable[[], list[Features]]) -> list[Features]:
         if self._cache is None:
@@ -105,10 +116,12 @@ class SupportCrops:
     def _extract(self, image: Tensor, mask: Tensor, extract: Extract) -> list[Features]:
         return [extract(window) for window in self._windows(self._normalise(image), self._places(mask), resize_image)]
 
-    def _cut_masks(self, mask: Tensor) -> list[Tensor]:
-        """Cut a mask and its ignored pixels, ``(1, 2, h, w)`` each."""
-        planes = torch.stack([(mask > 0) & (mask != IGNORE), mask == IGNORE]).float()
-        return self._windows(planes, self._places(mask), resize_mask)
+    def _cut_masks(self, mask: Tensor, rejected: Tensor | None) -> list[Tensor]:
+        """Cut a mask, its ignored pixels and what was rejected, ``(1, 3, h, w)`` each."""
+        none = torch.zeros_like(mask, dtype=torch.bool)
+        planes = [(mask > 0) & (mask != IGNORE), mask == IGNORE, none if rejected is None else rejected != 0]
+        places = self._places(mask if rejected is None else rejected)
+        return self._windows(torch.stack(planes).float(), places, resize_mask)
 
     def _places(self, mask: Tensor) -> list[tuple[int, int]]:
         if self.whole:

@@ -9,6 +9,7 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.annotations.mask_folders import REJECTED
 from anomalib_sofs.annotations.notices import warn_once
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
@@ -209,6 +210,8 @@ def _say_resized(support: SupportSet, size: int) -> None:
 
 def record_of(support: SupportSet) -> SupportRecord:
     """Describe a support set for whoever reads the results."""
-    examples = zip(support.labels, support.masks, strict=True)
-    labels = [label if shows_defect(mask) else NORMAL for label, mask in examples]
+    examples = zip(support.labels, support.masks, support.rejected, strict=True)
+    labels = [
+        label if shows_defect(mask) else NORMAL if rejected is None else REJECTED for label, mask, rejected in examples
+    ]
     return {"images": list(support.paths), "labels": labels, "normal": support.normal}

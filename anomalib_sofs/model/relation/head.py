@@ -1,6 +1,6 @@
 """The default head: relation maps in closed form, judged by small networks that never see a feature."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -24,6 +24,7 @@ from .exposure import equalise_exposure
 from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .maps import SupportRelations, patch_grid, relate
 from .network import RelationNet, relation_loss
+from .rejections import KEY, rejected_cells, rejection
 from .self_support import self_supported
 from .statistics import encode_support
 
@@ -97,6 +98,8 @@ class RelationHead(nn.Module):
         """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
         extract = partial(self.features, backbone)
         encodings = self.statistics(crops.features(extract), crops.masks, crops.labels, crops.ignored)
+        if crops.support.shows_rejected:
+            encodings = self.told_apart(encodings, extract, crops.with_rejected)
         marked = crops.marked
         # one crop must not change the statistics of batches
         with evaluating(self):
@@ -141,6 +144,15 @@ class RelationHead(nn.Module):
             name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
             for name, relations in coarse.items()
         }
+
+    def told_apart(
+        self, encodings: dict[str, Encoding], extract: Callable[[Tensor], Features], crops: SupportCrops
+    ) -> dict[str, Encoding]:
+        """Add exemplars of rejected regions to every class, see :mod:`.rejections`."""
+        with full_precision(self.norms_frozen):
+            scale = next(iter(encodings.values()))["scale"]
+            cells = rejected_cells(crops.features(extract), crops.rejected, scale, self.channels)
+        return {name: encoding | {KEY: cells} for name, encoding in encodings.items()}
 
     def calibrated(
         self,
@@ -218,7 +230,11 @@ class RelationHead(nn.Module):
         """Judge the features of B windows for K classes by the networks, logits ``(B, K, 2h, 2w)``."""
         with full_precision(features[0]):
             outputs = self.decide(*self.relate(features, encodings))[:, 0]
-        return outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            logits = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            if KEY not in encodings[0]:
+                return logits
+            lowered = rejection(features[0], encodings, self.channels)
+            return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
 
     def relate(self, features: Features, encodings: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
         """Relate B queries to K classes: maps ``(B * K, MAPS, h, w)``, and fine ones ``(B * K, 7, 2h, 2w)``."""

@@ -1,0 +1,78 @@
+"""Rejected regions: what looks more like one of them than like the marked defect is no defect.
+
+As background pixels they would weigh nothing: fifty among sixty thousand. So some of their cells are kept as exemplars,
+and every cell of a query is compared with the nearest of them and with the nearest of the defect.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_sofs.model.downsampling import downsample_mask
+from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.episodes import Features
+
+from .discriminant import clear_background
+
+KEY = "rejected"
+"""Name in an encoding of the exemplars ``(e, C)``, each layer of unit length; the classes of a support set share them."""
+CELLS = 32
+"""Exemplars of each image with rejected regions."""
+LAYER_WEIGHTS = (0.0, 0.3, 0.7)
+"""Of the cosines at strides 4, 8 and 16 of the enlarged image: what a region is shows on coarse cells."""
+GAIN = 40.0
+"""Logits per difference of the cosines."""
+MOST = 16.0
+"""Logits that are taken off at most."""
+
+
+def rejected_cells(
+    features: Iterable[Features], rejected: Iterable[Tensor], scale: Tensor, channels: Sequence[int]
+) -> Tensor:
+    """Choose exemplars of rejected regions.
+
+    Args:
+        features: Of the crops that show them.
+        rejected: Per crop the share of each pixel that was rejected ``(h, w)``.
+        scale: One over the standard deviation of the background ``(C,)``.
+        channels: Channels of the layers in the grid.
+
+    Returns:
+        ``(e, C)``, each layer of unit length.
+    """
+    chosen = []
+    for (grid, *_), mask in zip(features, rejected, strict=True):
+        shares = downsample_mask(mask[None].to(grid), (grid.shape[-2], grid.shape[-1]))[0]
+        cells = grid[0].flatten(1).T
+        mean = cells[clear_background(shares).flatten()].mean(0)
+        share = shares.flatten()
+        core = (cells[share >= min(0.5, 0.7 * float(share.max()))] - mean) * scale
+        steps = torch.linspace(0, len(core) - 1, min(CELLS, len(core)), device=core.device).round().long()
+        chosen.append(core[steps])
+    return torch.cat([F.normalize(layer, dim=1) for layer in torch.cat(chosen).split(list(channels), 1)], 1)
+
+
+def rejection(grid: Tensor, encodings: Sequence[Encoding], channels: Sequence[int]) -> Tensor:
+    """Return what is added to the logits of queries where they resemble rejected regions.
+
+    Args:
+        grid: ``(B, C, h, w)``.
+        encodings: Of K classes that share rejected exemplars.
+        channels: Channels of the layers in the grid.
+
+    Returns:
+        ``(B, K, h, w)``, 0 or less.
+    """
+    shared = encodings[0]
+    cells = (grid - grid.mean((2, 3), keepdim=True)).flatten(2) * shared["scale"][:, None]
+    exemplars = torch.cat([shared[KEY], *(encoding["defect"] for encoding in encodings)])
+    count, total = len(shared[KEY]), 0.0
+    for weight, layer, rows in zip(
+        LAYER_WEIGHTS, cells.split(list(channels), 1), exemplars.split(list(channels), 1), strict=True
+    ):
+        cosines = rows @ F.normalize(layer, dim=1)
+        defect = cosines[:, count:].unflatten(1, (len(encodings), -1)).amax(2)
+        total = total + weight * (defect - cosines[:, :count].amax(1, keepdim=True))
+    return (GAIN * total).clamp(-MOST, 0).view(len(grid), len(encodings), *grid.shape[-2:])

@@ -17,7 +17,7 @@ from anomalib_sofs.model.episodes import Features
 from .discriminant import clear_background
 
 KEY = "rejected"
-"""Name in an encoding of the exemplars ``(e, C)``, each layer of unit length; the classes of a support set share them."""
+"""Name in an encoding of the exemplars ``(e, C)``, layers of unit length; the classes of a support set share them."""
 CELLS = 32
 """Exemplars of each image with rejected regions."""
 LAYER_WEIGHTS = (0.0, 0.3, 0.7)
@@ -68,7 +68,7 @@ def rejection(grid: Tensor, encodings: Sequence[Encoding], channels: Sequence[in
     shared = encodings[0]
     cells = (grid - grid.mean((2, 3), keepdim=True)).flatten(2) * shared["scale"][:, None]
     exemplars = torch.cat([shared[KEY], *(encoding["defect"] for encoding in encodings)])
-    count, total = len(shared[KEY]), 0.0
+    count, total = len(shared[KEY]), cells.new_zeros(())
     for weight, layer, rows in zip(
         LAYER_WEIGHTS, cells.split(list(channels), 1), exemplars.split(list(channels), 1), strict=True
     ):

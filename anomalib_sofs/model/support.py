@@ -156,6 +156,11 @@ class SupportSet:
         """The examples that show a rejected region."""
         return self._of([i for i, region in enumerate(self.rejected) if region is not None])
 
+    @property
+    def without_rejected(self) -> "SupportSet":
+        """All other examples."""
+        return self._of([i for i, region in enumerate(self.rejected) if region is None])
+
     def _of(self, rows: Sequence[int]) -> "SupportSet":
 
         def chosen(values: Sequence[T]) -> list[T]:

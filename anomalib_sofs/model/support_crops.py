@@ -88,6 +88,11 @@ class SupportCrops:
         """The crops of the images that show rejected regions."""
         return self._of(self.support.with_rejected)
 
+    @property
+    def without_rejected(self) -> "SupportCrops":
+        """The crops of all other images."""
+        return self._of(self.support.without_rejected)
+
     def _of(self, support: SupportSet) -> "SupportCrops":
         return SupportCrops(
             support, self.windows, self._normalise, per_image=self._per_image, turns=self._turns,

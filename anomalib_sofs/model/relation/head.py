@@ -24,7 +24,7 @@ from .exposure import equalise_exposure
 from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .maps import SupportRelations, patch_grid, relate
 from .network import RelationNet, relation_loss
-from .rejections import KEY, rejected_cells, rejection
+from .rejections import KEY, LEVEL, rejected_cells, rejected_level, rejection, suppress_unsure
 from .self_support import self_supported
 from .statistics import encode_support
 
@@ -103,7 +103,11 @@ class RelationHead(nn.Module):
         marked = crops.marked
         # one crop must not change the statistics of batches
         with evaluating(self):
-            return self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
+            encodings = self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
+            if crops.support.shows_rejected:
+                levels = self.rejected_levels(backbone, crops)
+                encodings = {name: encoding | {LEVEL: levels[name]} for name, encoding in encodings.items()}
+        return encodings
 
     def statistics(
         self,
@@ -153,6 +157,22 @@ class RelationHead(nn.Module):
             scale = next(iter(encodings.values()))["scale"]
             cells = rejected_cells(crops.features(extract), crops.rejected, scale, self.channels)
         return {name: encoding | {KEY: cells} for name, encoding in encodings.items()}
+
+    def rejected_levels(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Tensor]:
+        """Return how sure of a defect the head has to be, see :func:`.rejections.rejected_level`, for each class."""
+        encodings = self.encode(backbone, crops.without_rejected)
+        shown = crops.with_rejected
+        peaks: dict[int, Tensor] = {}  # (K,) of each image
+        features = shown.features(partial(self.features, backbone))
+        for source, crop, shares in zip(shown.sources, features, shown.rejected, strict=True):
+            first = self.first_logits(crop, list(encodings.values()))
+            with full_precision(first):
+                second = F.interpolate(
+                    self_supported(first, crop[0])[0], size=shares.shape, mode="bilinear", align_corners=False
+                )[0]
+            peak = second.masked_fill(shares.to(second.device) == 0, -torch.inf).amax((1, 2))
+            peaks[source] = torch.maximum(peaks.get(source, peak), peak)
+        return {name: rejected_level([peak[k] for peak in peaks.values()]) for k, name in enumerate(encodings)}
 
     def calibrated(
         self,
@@ -206,9 +226,11 @@ class RelationHead(nn.Module):
         if inside is not None:
             found = found.masked_fill(~inside, NO_PIXEL)
         logits, evidence = found.chunk(2, 1)
-        if not self.evidence:
-            return logits
-        return suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
+        if self.evidence:
+            logits = suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
+        if LEVEL in encodings[0]:
+            logits = suppress_unsure(logits, torch.stack([encoding[LEVEL] for encoding in encodings]))
+        return logits
 
     def _window_logits(self, backbone: Backbone, encodings: Sequence[Encoding], windows: Tensor) -> Tensor:
         """Segment windows ``(n, 3, h, w)``; the backbone runs once for all classes.

@@ -2,6 +2,9 @@
 
 As background pixels they would weigh nothing: fifty among sixty thousand. So some of their cells are kept as exemplars,
 and every cell of a query is compared with the nearest of them and with the nearest of the defect.
+
+False alarms that look like none of them remain. How sure the head was of the rejected ones, before it knew better, is
+how sure it is of further ones: an image has to show something that it is surer of than of half of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +16,16 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_sofs.model.downsampling import downsample_mask
 from anomalib_sofs.model.encoding import Encoding
 from anomalib_sofs.model.episodes import Features
+from anomalib_sofs.model.false_alarms import conformal_quantile
 
 from .discriminant import clear_background
 
 KEY = "rejected"
 """Name in an encoding of the exemplars ``(e, C)``, layers of unit length; the classes of a support set share them."""
+LEVEL = "rejected_level"
+"""Name in an encoding of the logit ``()`` that something on an image has to exceed."""
+PASSED_OVER = 0.5
+"""Share of further false alarms that exceed it."""
 CELLS = 32
 """Exemplars of each image with rejected regions."""
 LAYER_WEIGHTS = (0.0, 0.3, 0.7)
@@ -76,3 +84,25 @@ def rejection(grid: Tensor, encodings: Sequence[Encoding], channels: Sequence[in
         defect = cosines[:, count:].unflatten(1, (len(encodings), -1)).amax(2)
         total = total + weight * (defect - cosines[:, :count].amax(1, keepdim=True))
     return (GAIN * total).clamp(-MOST, 0).view(len(grid), len(encodings), *grid.shape[-2:])
+
+
+def rejected_level(peaks: Sequence[Tensor]) -> Tensor:
+    """Return the logit that half of the rejected regions of a class exceed, 0 at least.
+
+    Args:
+        peaks: Largest logit of each rejected region, as the support set finds it without the rejections.
+    """
+    return conformal_quantile(torch.stack(list(peaks)), PASSED_OVER).clamp_min(0)
+
+
+def suppress_unsure(logits: Tensor, levels: Tensor) -> Tensor:
+    """Lower the logits of every image and class whose largest does not exceed a level by that level, to 0 and less.
+
+    The order of images and pixels stays as it is.
+
+    Args:
+        logits: ``(B, K, H, W)``.
+        levels: Of each class ``(K,)``, 0 or more.
+    """
+    unsure = logits.flatten(2).amax(2) <= levels
+    return logits - torch.where(unsure, levels, 0.0)[..., None, None]

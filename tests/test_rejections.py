@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from anomalib_sofs.model import SupportSet
+from anomalib_sofs.model.relation.rejections import rejected_level, suppress_unsure
 from anomalib_sofs.model.torch_model import record_of
 
 from .helpers_model import default_model, marked, paper_model, support, surface
@@ -119,10 +120,18 @@ def test_what_looks_like_a_rejected_region_is_found_no_more_and_the_defect_still
     assert found(*dark) > 0.7
 
 
-def test_the_published_head_takes_it_as_a_normal_image():
-    model = paper_model()
-    plain, rejecting = support(DARK, (scratch(5)[0], torch.zeros(120, 140))), support(DARK)
-    rejecting.reject(*scratch(5))
-    image = model.normalise(scratch(8)[0])[None]
-    maps = [model.predict(image, model.encode(examples)).maps for examples in (plain, rejecting)]
-    assert maps[0].shape == maps[1].shape
+def test_what_cannot_weigh_it_says_so(caplog):
+    examples = support(DARK)
+    examples.reject(*scratch(5))
+    paper_model().encode(examples)
+    assert "Rejected regions are background like any other here: PaperHead cannot weigh them." in caplog.text
+
+
+def test_an_image_must_show_something_surer_than_half_of_the_rejected_regions():
+    peaks = [torch.tensor(float(v)) for v in (5, 1, 4, 2, 3)]
+    assert float(rejected_level(peaks)) == 3
+    assert float(rejected_level([torch.tensor(-2.0)])) == 0
+    logits = torch.tensor([[[3.0, 1.0]], [[3.1, -1.0]], [[-2.0, -5.0]]])[:, None]  # three images of two pixels
+    assert suppress_unsure(logits, torch.tensor([3.0])).flatten(1).tolist() == [
+        [0, -2], [pytest.approx(3.1), -1], [-5, -8],
+    ]  # fmt: skip

@@ -415,7 +415,8 @@ class Sofs(AnomalibModule):
         def encode() -> SupportEncoding:
             encoding = self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device)
             # validation sees base categories: the good images are of the one that is tested
-            self._restrict(encoding, None if self.trainer.validating or self.trainer.training else self.good)
+            tested = self.good is not None and (self.trainer.testing or self.trainer.predicting)
+            self._restrict(encoding, self.good if tested else None)
             return encoding
 
         return kept(self._encodings, (images, masks), encode)  # one image may show defects of several classes

@@ -18,6 +18,7 @@ from .heads import Segmenter, build_detector
 from .least_area import drop_small, highest_level
 from .normality.detector import AnomalyDetector, Prediction
 from .preview import preview
+from .relation.head import RelationHead
 from .support import SupportSet, shows_defect
 from .support_crops import Features, SupportCrops, crop_cache, seen_whole
 
@@ -90,6 +91,13 @@ class SofsModel(nn.Module):
         """
         self.backbone.ensure_weights()
         task = self.detector if support.normal else self._trained_head()
+        if support.shows_rejected and not isinstance(task, RelationHead):
+            warn_once(
+                "rejected",
+                "Rejected regions are background like any other here: %s cannot weigh them. Only head='relation' with "
+                "marked defects can.",
+                type(task).__name__,
+            )
         whole = task.resizes_large and seen_whole(support)
         if whole:
             _say_resized(support, task.windows.size)

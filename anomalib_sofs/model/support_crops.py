@@ -91,6 +91,8 @@ class SupportCrops:
     @property
     def without_rejected(self) -> "SupportCrops":
         """The crops of all other images."""
+        if not self.support.shows_rejected:
+            return self
         return self._of(self.support.without_rejected)
 
     def _of(self, support: SupportSet) -> "SupportCrops":

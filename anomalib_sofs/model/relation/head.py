@@ -97,16 +97,14 @@ class RelationHead(nn.Module):
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
         """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
         extract = partial(self.features, backbone)
-        encodings = self.statistics(crops.features(extract), crops.masks, crops.labels, crops.ignored)
-        if crops.support.shows_rejected:
-            encodings = self.told_apart(encodings, extract, crops.with_rejected)
-        marked = crops.marked
+        shown = crops.without_rejected
+        encodings = self.statistics(shown.features(extract), shown.masks, shown.labels, shown.ignored)
+        marked = shown.marked
         # one crop must not change the statistics of batches
         with evaluating(self):
             encodings = self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
             if crops.support.shows_rejected:
-                levels = self.rejected_levels(backbone, crops)
-                encodings = {name: encoding | {LEVEL: levels[name]} for name, encoding in encodings.items()}
+                encodings = self.told_apart(encodings, extract, crops.with_rejected)
         return encodings
 
     def statistics(
@@ -152,27 +150,33 @@ class RelationHead(nn.Module):
     def told_apart(
         self, encodings: dict[str, Encoding], extract: Callable[[Tensor], Features], crops: SupportCrops
     ) -> dict[str, Encoding]:
-        """Add exemplars of rejected regions to every class, see :mod:`.rejections`."""
-        with full_precision(self.norms_frozen):
-            scale = next(iter(encodings.values()))["scale"]
-            cells = rejected_cells(crops.features(extract), crops.rejected, scale, self.channels)
-        return {name: encoding | {KEY: cells} for name, encoding in encodings.items()}
+        """Add what rejected regions look like, and how sure each class is of them, see :mod:`.rejections`.
 
-    def rejected_levels(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Tensor]:
-        """Return how sure of a defect the head has to be, see :func:`.rejections.rejected_level`, for each class."""
-        encodings = self.encode(backbone, crops.without_rejected)
-        shown = crops.with_rejected
+        Args:
+            encodings: Made without them.
+            extract: Turns a normalised window into features.
+            crops: Of the images with rejected regions.
+        """
+        classes = list(encodings.values())
+        cells: list[Tensor] = []
         peaks: dict[int, Tensor] = {}  # (K,) of each image
-        features = shown.features(partial(self.features, backbone))
-        for source, crop, shares in zip(shown.sources, features, shown.rejected, strict=True):
-            first = self.first_logits(crop, list(encodings.values()))
+        rows = zip(crops.sources, crops.features(extract), crops.rejected, strict=True)
+        for number, (source, crop, mask) in enumerate(rows):
+            with full_precision(crop[0]):
+                cells.append(rejected_cells(crop[0][0], mask, classes[0]["scale"], self.channels))
+            if number % len(self.turns):
+                continue  # queries are upright
+            first = self.first_logits(crop, classes)
             with full_precision(first):
-                second = F.interpolate(
-                    self_supported(first, crop[0])[0], size=shares.shape, mode="bilinear", align_corners=False
-                )[0]
-            peak = second.masked_fill(shares.to(second.device) == 0, -torch.inf).amax((1, 2))
+                second, _ = self_supported(first, crop[0])
+                second = F.interpolate(second, size=mask.shape, mode="bilinear", align_corners=False)[0]
+                peak = second.masked_fill(mask.to(second.device) == 0, -torch.inf).amax((1, 2))
             peaks[source] = torch.maximum(peaks.get(source, peak), peak)
-        return {name: rejected_level([peak[k] for peak in peaks.values()]) for k, name in enumerate(encodings)}
+        levels = rejected_level(torch.stack(list(peaks.values())))
+        return {
+            name: encoding | {KEY: torch.cat(cells), LEVEL: level}
+            for (name, encoding), level in zip(encodings.items(), levels, strict=True)
+        }
 
     def calibrated(
         self,

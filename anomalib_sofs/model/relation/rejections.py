@@ -4,10 +4,10 @@ As background pixels they would weigh nothing: fifty among sixty thousand. So so
 and every cell of a query is compared with the nearest of them and with the nearest of the defect.
 
 False alarms that look like none of them remain. How sure the head was of the rejected ones, before it knew better, is
-how sure it is of further ones: an image has to show something that it is surer of than of half of them.
+how sure it is of further ones: an image has to show something that it is surer of than of a quarter of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.downsampling import downsample_mask
 from anomalib_sofs.model.encoding import Encoding
-from anomalib_sofs.model.episodes import Features
 from anomalib_sofs.model.false_alarms import conformal_quantile
 
 from .discriminant import clear_background
@@ -24,42 +23,39 @@ KEY = "rejected"
 """Name in an encoding of the exemplars ``(e, C)``, layers of unit length; the classes of a support set share them."""
 LEVEL = "rejected_level"
 """Name in an encoding of the logit ``()`` that something on an image has to exceed."""
-PASSED_OVER = 0.5
-"""Share of further false alarms that exceed it."""
+EXCEEDING = 0.75
+"""Share of further false alarms that exceed it; more of them are worth real defects, which the head is no surer of."""
 CELLS = 32
 """Exemplars of each image with rejected regions."""
 LAYER_WEIGHTS = (0.0, 0.3, 0.7)
 """Of the cosines at strides 4, 8 and 16 of the enlarged image: what a region is shows on coarse cells."""
 GAIN = 40.0
 """Logits per difference of the cosines."""
+MARGIN = 0.1
+"""By which the cosine to a rejected region has to be larger."""
 MOST = 16.0
 """Logits that are taken off at most."""
 
 
-def rejected_cells(
-    features: Iterable[Features], rejected: Iterable[Tensor], scale: Tensor, channels: Sequence[int]
-) -> Tensor:
-    """Choose exemplars of rejected regions.
+def rejected_cells(grid: Tensor, mask: Tensor, scale: Tensor, channels: Sequence[int]) -> Tensor:
+    """Choose exemplars of a rejected region.
 
     Args:
-        features: Of the crops that show them.
-        rejected: Per crop the share of each pixel that was rejected ``(h, w)``.
+        grid: Features ``(C, h, w)`` of a crop that shows it.
+        mask: The share of each pixel that was rejected ``(H, W)``.
         scale: One over the standard deviation of the background ``(C,)``.
         channels: Channels of the layers in the grid.
 
     Returns:
         ``(e, C)``, each layer of unit length.
     """
-    chosen = []
-    for (grid, *_), mask in zip(features, rejected, strict=True):
-        shares = downsample_mask(mask[None].to(grid), (grid.shape[-2], grid.shape[-1]))[0]
-        cells = grid[0].flatten(1).T
-        mean = cells[clear_background(shares).flatten()].mean(0)
-        share = shares.flatten()
-        core = (cells[share >= min(0.5, 0.7 * float(share.max()))] - mean) * scale
-        steps = torch.linspace(0, len(core) - 1, min(CELLS, len(core)), device=core.device).round().long()
-        chosen.append(core[steps])
-    return torch.cat([F.normalize(layer, dim=1) for layer in torch.cat(chosen).split(list(channels), 1)], 1)
+    shares = downsample_mask(mask[None].to(grid), (grid.shape[-2], grid.shape[-1]))[0]
+    cells = grid.flatten(1).T
+    mean = cells[clear_background(shares).flatten()].mean(0)
+    share = shares.flatten()
+    core = (cells[share >= min(0.5, 0.7 * float(share.max()))] - mean) * scale
+    steps = torch.linspace(0, len(core) - 1, min(CELLS, len(core)), device=core.device).round().long()
+    return torch.cat([F.normalize(layer, dim=1) for layer in core[steps].split(list(channels), 1)], 1)
 
 
 def rejection(grid: Tensor, encodings: Sequence[Encoding], channels: Sequence[int]) -> Tensor:
@@ -83,16 +79,17 @@ def rejection(grid: Tensor, encodings: Sequence[Encoding], channels: Sequence[in
         cosines = rows @ F.normalize(layer, dim=1)
         defect = cosines[:, count:].unflatten(1, (len(encodings), -1)).amax(2)
         total = total + weight * (defect - cosines[:, :count].amax(1, keepdim=True))
-    return (GAIN * total).clamp(-MOST, 0).view(len(grid), len(encodings), *grid.shape[-2:])
+    return (GAIN * (total + MARGIN)).clamp(-MOST, 0).view(len(grid), len(encodings), *grid.shape[-2:])
 
 
-def rejected_level(peaks: Sequence[Tensor]) -> Tensor:
-    """Return the logit that half of the rejected regions of a class exceed, 0 at least.
+def rejected_level(peaks: Tensor) -> Tensor:
+    """Return the logit that three quarters of the false alarms of each class exceed ``(K,)``, 0 at least.
 
     Args:
-        peaks: Largest logit of each rejected region, as the support set finds it without the rejections.
+        peaks: Largest logit of each rejected region for each class ``(n, K)``, as the support set finds it without the
+            rejections.
     """
-    return conformal_quantile(torch.stack(list(peaks)), PASSED_OVER).clamp_min(0)
+    return conformal_quantile(peaks, EXCEEDING).clamp_min(0)
 
 
 def suppress_unsure(logits: Tensor, levels: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ KEY = "rejected"
 LEVEL = "rejected_level"
 """Name in an encoding of the logit ``()`` that something on an image has to exceed."""
 EXCEEDING = 0.75
-"""Share of further false alarms that exceed it; more of them are worth real defects, which the head is no surer of."""
+"""Share of further false alarms that exceed it; passing over more of them costs real defects, see the experiments."""
 CELLS = 32
 """Exemplars of each image with rejected regions."""
 LAYER_WEIGHTS = (0.0, 0.3, 0.7)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # whoever calls from Python passes plain numbers and paths
     PositiveInt = int
     ExistingFile = str | Path
     ExistingFolder = str | Path
+    ExistingPath = str | Path
 else:
     from jsonargparse.typing import (
         ClosedUnitInterval,
@@ -37,15 +38,22 @@ else:
             msg = f"the file {value} {found}"
             raise ValueError(msg)
 
+    def _path(_: type, value: str | Path) -> None:
+        if not Path(value).exists():
+            msg = f"the file or folder {value} does not exist"
+            raise ValueError(msg)
+
     # not jsonargparse's own path types: those take a path in a configuration file from that file's folder, while every
     # other path of anomalib starts from the current one
     ExistingFolder = extend_base_type("ExistingFolder", str, _folder)
     ExistingFile = extend_base_type("ExistingFile", str, _file)
+    ExistingPath = extend_base_type("ExistingPath", str, _path)
 
 __all__ = [
     "ClosedUnitInterval",
     "ExistingFile",
     "ExistingFolder",
+    "ExistingPath",
     "NonNegativeInt",
     "OpenUnitInterval",
     "PositiveFloat",

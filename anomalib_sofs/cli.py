@@ -39,6 +39,10 @@ def find(argv: Sequence[str]) -> int:
             normal=arguments.normal,
             ckpt_path=arguments.ckpt_path,
             threshold=arguments.threshold,
+            good=arguments.good,
+            false_alarms=arguments.false_alarms,
+            roi=arguments.roi,
+            least_area=arguments.least_area,
             accelerator=arguments.accelerator,
         )
     except KeyboardInterrupt:
@@ -77,6 +81,22 @@ def find_parser() -> argparse.ArgumentParser:
         type=share,
         help="probability from which a pixel is a defect, between 0 and 1 (0.5); a larger one finds less",
     )
+    parser.add_argument(
+        "--good",
+        metavar="GOOD",
+        type=Path,
+        help="folder of good images, none of them in SUPPORT: they tell the threshold",
+    )
+    parser.add_argument(
+        "--false_alarms", type=share, help="share of good images that may get a region, with --good (0.05)"
+    )
+    parser.add_argument(
+        "--roi",
+        metavar="MASK",
+        type=Path,
+        help="where defects count: a mask for every image, or a folder of masks by name",
+    )
+    parser.add_argument("--least_area", metavar="PIXELS", type=pixels, help="smallest region that counts (1)")
     parser.add_argument("--accelerator", default="auto", help="auto (default), cpu, gpu, ...: as Lightning names them")
     return parser
 
@@ -96,6 +116,14 @@ def share(text: str) -> float:
         msg = f"{text} is not between 0 and 1"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def pixels(text: str) -> int:
+    """Read a number of pixels, at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        msg = f"{text} is no whole number of at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

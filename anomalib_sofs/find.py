@@ -78,6 +78,10 @@ def find(
     normal: bool = False,
     ckpt_path: Path | None = None,
     threshold: float | None = None,
+    good: Path | None = None,
+    false_alarms: float | None = None,
+    roi: Path | None = None,
+    least_area: int | None = None,
     accelerator: str = "auto",
 ) -> Skipped:
     """Find in images what a support set marks, and write the results.
@@ -89,6 +93,10 @@ def find(
         normal: Whether all support images are good parts.
         ckpt_path: Checkpoint of a trained model.
         threshold: See :class:`~anomalib_sofs.model.Sofs`.
+        good: Likewise.
+        false_alarms: Likewise.
+        roi: Likewise.
+        least_area: Likewise.
         accelerator: As Lightning names it.
 
     Returns:
@@ -101,8 +109,8 @@ def find(
     """
     files = list_images(images)
     options: dict[str, Any] = {"support_normal": True} if normal else {}
-    if threshold is not None:
-        options["threshold"] = threshold
+    given = {"threshold": threshold, "good": good, "false_alarms": false_alarms, "roi": roi, "least_area": least_area}
+    options |= {name: value for name, value in given.items() if value is not None}
     model = make_model(support, ckpt_path, {**options, "visualizer": SofsVisualizer(out)})
     dataset = ImageFiles(files)
     with tempfile.TemporaryDirectory() as scratch:  # for what the engine itself would leave behind

@@ -218,16 +218,23 @@ def test_a_peer_without_weights_is_a_row_that_says_so(fad):
 def test_normal_supports_are_rows_of_their_own_and_a_category_without_any_says_so(root, tmp_path, capsys):
     file = tmp_path / "fss.json"
     options = ("--categories", "strip,plate", "--limit", 1, "--seeds", 0, "--normal_shots", "0,2", "--json", file)
+    options += ("--good", 16, "--false-alarms", 0.3)
     assert main([str(part) for part in ("fss", "--root", root, *options)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [(row["category"], row["normal_shots"], row["method"]) for row in rows] == [
-        *(("strip", 0, name) for name in METHODS), ("strip", 2, "sofs"),
-        *(("plate", 0, name) for name in METHODS), ("plate", 2, "sofs"), ("plate", 2, "discriminant"),
+        *(("strip", 0, name) for name in METHODS), ("strip", 0, "sofs+good"), ("strip", 2, "sofs"),
+        *(("plate", 0, name) for name in METHODS), ("plate", 0, "sofs+good"),
+        ("plate", 2, "sofs"), ("plate", 2, "discriminant"), ("plate", 2, "sofs+good"),
     ]  # fmt: skip
-    assert rows[3]["error"] == "0 normal training images"
-    assert rows[3]["miou"] is None
+    assert rows[3]["error"] == "no good training images"
+    assert rows[4]["error"] == "0 normal training images"
+    assert rows[4]["miou"] is None
+    assert [row["good"] for row in rows if "good" in row] == [3, 1]  # of three, two are supports the second time
+    plain, strict = rows[5], rows[8]
+    assert strict["false_positives"] <= plain["false_positives"]
+    assert strict["backbone_ratio"] == plain["backbone_ratio"]
     assert "| strip | SOFS | 1 | 2 | 0 normal training images |" in capsys.readouterr().out
-    for row in rows[4:]:
+    for row in rows[5:]:
         assert 0 <= row["false_area"] <= row["false_positives"] <= 1
 
 
@@ -278,10 +285,13 @@ def wrong_arguments(root: Path, tmp_path: Path) -> dict[str, tuple[list[object],
         "normals": (command("fad", categories="strip"), "has 0 normal images"),
         "seeds": (command("fss", seeds="0,x"), "whole numbers"),
         "threshold": (command("fss", threshold="50"), "between 0 and 1, got '50'"),
+        "good": (command("fss", good="0"), "whole number of at least 1, got '0'"),
     }
 
 
-@pytest.mark.parametrize("case", ["category", "root", "peer", "json", "weights", "normals", "seeds", "threshold"])
+@pytest.mark.parametrize(
+    "case", ["category", "root", "peer", "json", "weights", "normals", "seeds", "threshold", "good"]
+)
 def test_a_wrong_request_is_one_line_and_code_2(root, tmp_path, case, capsys):
     arguments, message = wrong_arguments(root, tmp_path)[case]
     with pytest.raises(SystemExit) as stop:

@@ -233,7 +233,9 @@ def test_sixteen_bit_images_are_not_turned_white(support_folder, tmp_path):
 
 
 def test_export_of_a_marked_defect_to_openvino(support_folder, tmp_path):
+    good = support_folder / "images"
     done = run("anomalib", "export", "--model", "Sofs", "--model.support", support_folder / "support",
+               "--model.good", good, "--model.false_alarms", "0.5",
                "--export_type", "openvino", "--export_root", tmp_path, cwd=tmp_path)  # fmt: skip
     lines = (done.stdout + done.stderr).splitlines()
     assert len(lines) < 30, lines
@@ -243,8 +245,9 @@ def test_export_of_a_marked_defect_to_openvino(support_folder, tmp_path):
     )
     image = read_image(support_folder / "images/0.png")
     output = model(image[None].numpy())
-    reference = Sofs().eval()
+    reference = Sofs(good=good, false_alarms=0.5).eval()
     reference.set_support(SupportSet.from_folder(support_folder / "support"))
+    assert reference.model.support.record["limits"]["defect"] > 0.5
     with torch.inference_mode():
         expected = reference(image[None])
     np.testing.assert_allclose(output["anomaly_map"], expected.anomaly_map.numpy(), atol=1e-4)

@@ -7,11 +7,13 @@ from pathlib import Path
 from anomalib_sofs.images import image_files
 
 from .class_index import NAMES, names_of, read_class_index
-from .labels import DEFECT
+from .labels import DEFECT, NORMAL
 from .marked import Drawn, Entry, Layout, Marked
 from .places import LABELS, MASKS, image_folder, images_of, named_folders
 
 SUFFIX = "_mask"
+REJECTED = "not"
+"""Folder of masks of rejected regions, see :mod:`.rejected`."""
 
 
 def find(folder: Path, label: str | None) -> Layout | None:
@@ -43,7 +45,13 @@ def _is_mask(file: Path, stems: set[str]) -> bool:
 
 
 def _list_folders(images: Path, masks: Path, names: Path, label: str | None) -> list[Entry]:
-    return entries_of(match_masks(images_of(images), image_files(masks), masks), names, label)
+    files, marks = images_of(images), image_files(masks)
+    marked = by_stem(marks, SUFFIX)
+    rejected = by_stem((file for path in named_folders(masks.parent, REJECTED) for file in image_files(path)), SUFFIX)
+    # an image of which regions were rejected, and nothing is marked, is a normal one
+    normal = [file for file in files if file.stem in rejected.keys() - marked.keys()]
+    pairs = match_masks([file for file in files if file not in normal], marks, masks)
+    return [*entries_of(pairs, names, label), *(Marked(file, NORMAL, None) for file in normal)]
 
 
 def _list_beside(folder: Path, names: Path, label: str | None) -> list[Entry]:

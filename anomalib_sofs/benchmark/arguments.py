@@ -147,6 +147,10 @@ def _add_fss(fss: argparse.ArgumentParser) -> None:
     fss.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,5")
     fss.add_argument("--normal_shots", type=_numbers(0), default=[0], metavar="0,4", help="normal images beside them")
     fss.add_argument("--threshold", type=_probability, default=0.5, help="cut of the maps; the protocol's is 0.5")
+    fss.add_argument("--good", type=_number, metavar="N", help="another row: thresholds from N good training images")
+    fss.add_argument(
+        "--false-alarms", type=_probability, default=0.05, help="share of good images that may get a region"
+    )
     fss.add_argument("--seeds", type=_numbers(0), default=[0, 1, 2], metavar="0,1,2")
 
 

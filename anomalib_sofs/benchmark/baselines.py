@@ -45,8 +45,11 @@ class DiscriminantHead(nn.Module):
         """Encode as the full model does."""
         return self.head.encode(backbone, crops)
 
-    def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
+    def logits(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> Tensor:
         """Return logits ``(B, K, H, W)`` that are positive above the threshold."""
+        del inside  # every pixel is judged by itself
         encodings = support.encodings
         row = RELATIONS.index("background_centred")
 
@@ -84,8 +87,11 @@ class PriorHead(nn.Module):
             encoding[f"cells_{i}"] = torch.stack([F.pad(part, (0, 0, 0, most - len(part))) for part in cells])
         return {crops.labels[0]: encoding}
 
-    def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
+    def logits(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> Tensor:
         """Return logits ``(B, 1, H, W)`` that are positive above the threshold."""
+        del inside  # every pixel is judged by itself
         (encoding,) = support.encodings
 
         def segment(windows: Tensor) -> Tensor:

@@ -22,9 +22,11 @@ from .methods import Method, build_methods
 from .tally import NOTHING, Tally
 from .timing import BackboneClock, probe_support, say
 from .titles import TITLES, method_id
+from .with_good import SUFFIX, good_files, with_good
 from .worst import WorstQueries
 
 THRESHOLD = 0.5  # probability; fixed by the protocol, other values show what a stricter cut would give
+NO_GOOD = "no good training images"
 
 
 def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
@@ -53,13 +55,20 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                     continue
                 episodes = QueryEpisodes(table, shot=shots, seed=seed, limit=arguments.limit, normal_shot=normal_shots)
                 title = f"{category}, {shots} + {normal_shots} shot, seed {seed}"
+                good = good_files(table, arguments.good or 0, normal_shots)
+                if good:
+                    usable = [*usable, with_good(usable[0], episodes, good, arguments.false_alarms)]
                 # pictures show the first number of shots; others would only repeat the queries
                 first = (shots, normal_shots) == (arguments.shots[0], arguments.normal_shots[0])
                 tallies = evaluate(episodes, usable, progress, title, worst if first else None, arguments.threshold)
                 for method in usable:
-                    measured = tallies[method.name].result() | {"backbone_ratio": ratios[method.name]}
+                    measured = tallies[method.name].result()
+                    measured["backbone_ratio"] = ratios[method.name.removesuffix(SUFFIX)]
+                    measured |= {"good": len(good)} if method.name.endswith(SUFFIX) else {}
                     rows.append(where | {"method": method.name, "queries": _counted(episodes)} | measured)
                     say(progress, f"{title}, {method.name}: mIoU {100 * measured['miou']:.1f} %")
+                if arguments.good and not good:
+                    rows.append(where | {"method": f"{usable[0].name}{SUFFIX}"} | NOTHING | {"error": NO_GOOD})
             worst.draw(methods[0], beside(arguments.json, "worst") / category)
     return rows
 

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cachetools import LRUCache
 from torch import Tensor
@@ -17,6 +17,9 @@ from anomalib_sofs.model.support_crops import Features, crop_cache
 
 from .arguments import BenchmarkError
 from .baselines import DiscriminantHead, PriorHead
+
+if TYPE_CHECKING:
+    from .with_good import LimitedEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ class Method:
 
     name: str
     model: SofsModel
-    encode: Encoder
+    encode: "Encoder | LimitedEncoder"
 
     def probability(self, image: Tensor, support: SupportEncoding) -> Tensor:
         """Segment an image ``([1,] 3, H, W)`` in [0, 1]: probabilities ``(H, W)``."""

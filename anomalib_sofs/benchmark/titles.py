@@ -7,6 +7,8 @@ from .methods import FULL, Method
 TITLES = {
     "sofs": "SOFS",
     "paper": "SOFS as published",
+    "sofs+good": "SOFS, thresholds from good images",
+    "paper+good": "SOFS as published, thresholds from good images",
     "discriminant": "discriminant alone",
     "prior": "target semantic prior",
     "patchcore": "PatchCore",

@@ -173,9 +173,15 @@ class QueryEpisodes(AnomalibDataset):
         """Every ``category/class`` that has a query, in name order."""
         return sorted({f"{row.category}/{cls}" for row, cls, _ in self.episodes if row.label == cls})
 
+    @property
+    def supports(self) -> list[tuple[list[str], list[str]]]:
+        """Image and mask files of the support of each query; the mask of a normal image is ``""``."""
+        return [support_files(support) for _, _, support in self.episodes]
+
     def __getitem__(self, index: int) -> EpisodeItem:
         """Read a query and name its support files."""
         row, defect_class, support = self.episodes[index]
+        images, masks = support_files(support)
         image, mask = read_pair(row)
         return EpisodeItem(
             image=image,
@@ -183,8 +189,8 @@ class QueryEpisodes(AnomalibDataset):
             gt_label=torch.tensor(row.label != NORMAL),
             image_path=row.image_path,
             mask_path=row.mask_path,
-            support_paths=[other.image_path for other in support],
-            support_mask_paths=["" if other.label == NORMAL else other.mask_path for other in support],
+            support_paths=images,
+            support_mask_paths=masks,
             category=row.category,
             defect_class=defect_class,
             counted=torch.tensor(row.label == defect_class),
@@ -197,6 +203,14 @@ class QueryEpisodes(AnomalibDataset):
 
 
 Episode = tuple[Row, str, Sequence[Row]]  # query, class to find, support
+
+
+def support_files(support: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """Return the image and mask files of a support; the mask of a normal image is ``""``."""
+    return (
+        [row.image_path for row in support],
+        ["" if row.label == NORMAL else row.mask_path for row in support],
+    )
 
 
 def _fixed_episodes(

@@ -1,10 +1,12 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
+
+from .region_of_interest import RegionOfInterest
 
 Encoding = dict[str, Tensor]
 
@@ -19,9 +21,25 @@ class SupportRecord(TypedDict):
     images: list[str]
     """Files of the support images, or what stands for them."""
     labels: list[str]
-    """Class of each of them, ``good`` where it is normal."""
+    """Class of each of them, ``good`` where it is normal, ``not`` where it shows a rejected region."""
     normal: bool
     """Whether every support image is normal (few-shot anomaly detection)."""
+    good: NotRequired[list[str]]
+    """Good images that told the limits, see :mod:`.false_alarms`."""
+    false_alarms: NotRequired[float]
+    """Share of good images that may get a region, by these limits."""
+    limits: NotRequired[dict[str, float]]
+    """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
+    roi: NotRequired[str]
+    """Mask, or folder of masks, of the region of interest."""
+    least_area: NotRequired[int]
+    """Pixels of the smallest region that counts."""
+
+
+LIMIT = "limit"
+"""Name in an encoding of the logit from which good images say that a pixel is a defect, where there were some."""
+NORMAL_LIMITS = ("pixel_limit", "score_limit")
+"""Names in an encoding of normality of the distances that become 0.5."""
 
 
 class SupportEncoding(nn.Module):
@@ -56,6 +74,8 @@ class SupportEncoding(nn.Module):
         self.register_buffer("anchor", torch.empty(0), persistent=False)
         self.normal = normal
         self.whole = whole
+        self.roi: RegionOfInterest | None = None
+        self.least_area = 1
         self.names: list[str] = []
         for name, encoding in (classes or {}).items():
             self._add(name, encoding)
@@ -77,6 +97,40 @@ class SupportEncoding(nn.Module):
         """The tensors of each class, in the order of :attr:`names`."""
         return [dict(self.get_submodule(str(i)).named_buffers()) for i in range(len(self))]
 
+    @property
+    def limits(self) -> Tensor:
+        """The logit from which each class is a defect ``(K,)``, minus infinity where no good images have told it."""
+        unknown = self.anchor.new_full((), -torch.inf)
+        return torch.stack([encoding.get(LIMIT, unknown) for encoding in self.encodings])
+
+    def limit(self, values: Tensor) -> None:
+        """Set what good images tell: a logit of each class ``(K,)``, or the two :data:`NORMAL_LIMITS`."""
+        if self.normal:
+            for name, value in zip(NORMAL_LIMITS, values, strict=True):
+                self.get_submodule("0").register_buffer(name, value.clone())
+            self.record["limits"] = {name: float(value) for name, value in zip(NORMAL_LIMITS, values, strict=True)}
+            return
+        for index, value in enumerate(values):
+            self.get_submodule(str(index)).register_buffer(LIMIT, value.clone())
+        self.record["limits"] = {
+            name: float(value.double().sigmoid()) for name, value in zip(self.names, values, strict=True)
+        }
+
+    def restrict(self, roi: RegionOfInterest | None = None, least_area: int | None = None) -> bool:
+        """Set where defects count, and from how many pixels on; ``None`` leaves it as it is.
+
+        Returns:
+            Whether this changed anything.
+        """
+        before = dict(self.record)
+        if roi is not None:
+            self.roi = roi
+            self.record["roi"] = roi.source
+        if least_area is not None:
+            self.least_area = least_area
+            self.record["least_area"] = least_area
+        return before != self.record
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SupportEncoding":  # noqa: FBT001, FBT002
         """Move to a device, as torch does for ``to``, ``cuda`` and the like; never to another precision."""
 
@@ -94,6 +148,8 @@ class SupportEncoding(nn.Module):
             "normal": self.normal,
             "whole": self.whole,
             "record": dict(self.record),
+            "roi": None if self.roi is None else self.roi.state(),
+            "least_area": self.least_area,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -113,6 +169,8 @@ class SupportEncoding(nn.Module):
         self.normal = state["normal"]
         self.whole = state["whole"]
         self.record = state["record"]
+        self.roi = RegionOfInterest(**state["roi"]) if state.get("roi") else None
+        self.least_area = state.get("least_area", 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over classes and tensors of any number and shape from a checkpoint, on the device that this one is on.

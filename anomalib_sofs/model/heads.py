@@ -37,8 +37,13 @@ class Segmenter(Protocol):
     def encode(self, backbone: Backbone, crops: "SupportCrops") -> "dict[str, Encoding]":
         """Compute everything that a query needs from the crops of a support set, for each class."""
 
-    def logits(self, backbone: Backbone, image: Tensor, support: "SupportEncoding") -> Tensor:
-        """Segment normalised images ``(B, 3, H, W)`` of any size: a logit per class ``(B, K, H, W)``."""
+    def logits(
+        self, backbone: Backbone, image: Tensor, support: "SupportEncoding", inside: Tensor | None = None
+    ) -> Tensor:
+        """Segment normalised images ``(B, 3, H, W)`` of any size: a logit per class ``(B, K, H, W)``.
+
+        A head that judges the image as a whole leaves out the pixels that are not ``inside (B or 1, 1, H, W)``.
+        """
 
 
 class SegmentationHead(Segmenter, Protocol):

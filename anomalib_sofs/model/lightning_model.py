@@ -19,6 +19,7 @@ from anomalib_sofs import user_errors
 from anomalib_sofs.arguments import (
     ExistingFile,
     ExistingFolder,
+    ExistingPath,
     NonNegativeInt,
     OpenUnitInterval,
     PositiveFloat,
@@ -32,6 +33,7 @@ from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.metrics.evaluator import SofsEvaluator
 from anomalib_sofs.queries import QueryCheck
 from anomalib_sofs.results.callback import ResultsWriter
+from anomalib_sofs.results.query_names import image_files
 from anomalib_sofs.tensors import read_image
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
@@ -41,9 +43,12 @@ from .encoding import SupportEncoding, encoding_bytes
 from .episodes import Episodes, own_crops, shared_crops
 from .equal_sizes import check_not_resized
 from .export import OPSET, quiet_export
+from .false_alarms import GoodImages, check_one_category, good_images, learn_limits, told_by, warn_of_limits
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
+from .region_of_interest import RegionOfInterest
+from .restrictions import check_exports, check_graph
 from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
 from .support_crops import crop_cache
@@ -77,6 +82,12 @@ class Sofs(AnomalibModule):
         support_seed: Seed of that draw.
         threshold: In FSS, the probability from which a pixel counts as defect. Every map is shifted so that it lies at
             0.5: regions, masks, labels, metrics and exports follow. A larger one finds less, and less that is wrong.
+        good: Folder of good images, none of them in the support set: they tell the threshold of each class, see
+            :mod:`.false_alarms`. It counts where it is stricter than ``threshold``; in FAD it takes the place of what
+            the support tells and of anomalib's adaptive threshold.
+        false_alarms: Share of good images that may get a region (of each class), 0.05 if nothing is given.
+        roi: Where defects count: a mask of the size of every image, or a folder of masks, matched by stem.
+        least_area: Pixels of the smallest region that counts. In FAD anomalib's adaptive threshold does not count then.
         lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
             categories and away from the novel ones (measured, see docs/experiments.md).
         epochs: Training epochs if neither ``trainer.max_epochs`` nor another limit is given; ``None`` leaves the end to
@@ -111,6 +122,10 @@ class Sofs(AnomalibModule):
         epochs: PositiveInt | None = 1,
         support_normal: bool = False,  # noqa: FBT001, FBT002 - arguments of a command line
         *,
+        good: ExistingFolder | None = None,
+        false_alarms: OpenUnitInterval | None = None,
+        roi: ExistingPath | None = None,
+        least_area: PositiveInt | None = None,
         pre_processor: nn.Module | bool = True,
         post_processor: nn.Module | bool = True,
         evaluator: SofsEvaluator | bool = True,
@@ -130,6 +145,10 @@ class Sofs(AnomalibModule):
         threshold = checked("threshold", threshold, OpenUnitInterval)
         lr = checked("lr", lr, PositiveFloat)
         epochs = checked("epochs", epochs, PositiveInt)
+        good = checked("good", good, ExistingFolder)
+        false_alarms = checked("false_alarms", false_alarms, OpenUnitInterval)
+        roi = checked("roi", roi, ExistingPath)
+        self.least_area = checked("least_area", least_area, PositiveInt)
         super().__init__(
             pre_processor=pre_processor,
             post_processor=post_processor,
@@ -137,7 +156,8 @@ class Sofs(AnomalibModule):
             visualizer=visualizer,
         )
         # a checkpoint carries the encoding and the weights: the paths they came from need not exist any more
-        self.hparams.update({"support": None, "support_normal": False, "weights": None})
+        carried = ("support", "weights", "good", "false_alarms", "roi", "least_area")
+        self.hparams.update(dict.fromkeys(carried) | {"support_normal": False})
         self.shot = shot
         self.support_folder = support
         self.support_normal = support_normal
@@ -148,6 +168,8 @@ class Sofs(AnomalibModule):
         self._encodings: LRUCache[object, SupportEncoding] = LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
         self._crops = crop_cache(CACHE_BYTES)
         with user_errors.as_message():
+            self.good = good_images(good, false_alarms)
+            self.roi = None if roi is None else RegionOfInterest.from_path(roi)
             features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
             self.model = SofsModel(
                 features,
@@ -168,14 +190,35 @@ class Sofs(AnomalibModule):
 
     # -- support -------------------------------------------------------------------------------------------------
 
-    def set_support(self, support: SupportSet) -> None:
-        """Encode a support set and keep it: predictions, checkpoints and exports use it from now on."""
-        self._keep(self.model.encode(support))
+    def set_support(self, support: SupportSet, good: GoodImages | None = None) -> None:
+        """Encode a support set and keep it: predictions, checkpoints and exports use it from now on.
 
-    def _keep(self, encoding: SupportEncoding) -> None:
+        Args:
+            support: The examples.
+            good: Good images that tell the thresholds; ``None`` takes those of the argument ``good``, if any.
+        """
+        self._keep(self.model.encode(support), good or self.good)
+
+    def _keep(self, encoding: SupportEncoding, good: GoodImages | None) -> None:
         self.model.support = encoding.to(self.device)
+        self._restrict(encoding, good)
         if self.post_processor is not None:
-            self.post_processor.use_probabilities(probabilities=not encoding.normal)
+            known = "limits" in encoding.record or encoding.least_area > 1
+            self.post_processor.use_probabilities(probabilities=not encoding.normal or known)
+
+    def _adapt(self, encoding: SupportEncoding) -> None:
+        """Let what the user gives now count for an encoding that others have made."""
+        changed = encoding.restrict(self.roi, self.least_area)
+        if self.good is not None and (changed or not told_by(self.good, encoding)):
+            self._keep(encoding, self.good)
+        elif changed:
+            self._keep(encoding, None)
+            warn_of_limits(encoding)
+
+    def _restrict(self, encoding: SupportEncoding, good: GoodImages | None) -> None:
+        encoding.restrict(self.roi, self.least_area)
+        if good is not None:
+            learn_limits(self.model, [encoding], good)
 
     def prepare_support(self) -> None:
         """Make sure that there is a support encoding: from folder, checkpoint or the normal training images."""
@@ -183,10 +226,14 @@ class Sofs(AnomalibModule):
             self.set_support(SupportSet.from_folder(self.support_folder, normal=self.support_normal))
             self.support_folder = None
         elif self._episodic:
+            if self.good is not None and self.trainer.testing:
+                check_one_category(self.datamodule.class_names)
             if self.post_processor is not None:
                 self.post_processor.use_probabilities(probabilities=True)
         elif len(self.model.support) == 0:
             self.set_support(self._normal_training_images())
+        else:
+            self._adapt(self.model.support)  # of a checkpoint, or prepared before
 
     def _normal_training_images(self) -> SupportSet:
         """Read the first (or drawn) ``shot`` normal training images of a stock datamodule."""
@@ -282,8 +329,10 @@ class Sofs(AnomalibModule):
         self._crops.clear()
 
     def on_predict_start(self) -> None:
-        """Make sure that there is a support set."""
+        """Make sure that there is a support set, and a region of interest for every image where there is one at all."""
         self.prepare_support()
+        if self.model.support.roi is not None:
+            self.model.support.roi.check(image_files(self.trainer.predict_dataloaders))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Read images of more than 8 bits and turned ones again: anomalib's own reader gets them wrong."""
@@ -346,7 +395,9 @@ class Sofs(AnomalibModule):
             supports = zip(paths, batch.support_mask_paths, strict=True)
             encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
         # one image after the other: memory stays bounded however large a stock datamodule's batches are
-        parts = [self.model.predict(i[None], e) for i, e in zip(batch.image, encodings, strict=True)]
+        files = [[path] if path else None for path in batch.image_path or [None] * len(batch.image)]
+        queries = zip(batch.image, encodings, files, strict=True)
+        parts = [self.model.predict(image[None], encoding, file) for image, encoding, file in queries]
         found = Prediction(*map(torch.cat, zip(*parts, strict=True)))
         # what pictures, results and metrics need travels on the batch: they never look into the model
         batch.class_names = encodings[0].names
@@ -360,11 +411,15 @@ class Sofs(AnomalibModule):
 
     def _encode_files(self, images: tuple[str, ...], masks: tuple[str, ...]) -> SupportEncoding:
         """Encode a query's support files; queries that share them share the encoding."""
-        return kept(
-            self._encodings,
-            (images, masks),  # one image may show defects of several classes
-            lambda: self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device),
-        )
+
+        def encode() -> SupportEncoding:
+            encoding = self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device)
+            # validation sees base categories: the good images are of the one that is tested
+            tested = self.good is not None and (self.trainer.testing or self.trainer.predicting)
+            self._restrict(encoding, self.good if tested else None)
+            return encoding
+
+        return kept(self._encodings, (images, masks), encode)  # one image may show defects of several classes
 
     # -- anomalib components -------------------------------------------------------------------------------------
 
@@ -429,6 +484,7 @@ class Sofs(AnomalibModule):
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export as anomalib does, after encoding the support folder; what is exported keeps no gradients."""
         self._prepare_export()
+        check_exports(self.model.support)
         learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
         self.requires_grad_(requires_grad=False)
         try:
@@ -449,10 +505,10 @@ class Sofs(AnomalibModule):
         anomalib asks for opset 14, which the exporter tries, fails to convert to, and reports at length.
         """
         self._prepare_export()
+        check_graph(self.model.support, input_size)
         kwargs = {"opset_version": OPSET, "verbose": False} | kwargs
         with quiet_export():
             return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
 
     def _prepare_export(self) -> None:
-        if self.support_folder is not None or len(self.model.support) == 0:
-            self.prepare_support()
+        self.prepare_support()

@@ -9,10 +9,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from anomalib_sofs.annotations.frames import check_mask_size
 from anomalib_sofs.annotations.labels import DEFECT, IGNORE, NORMAL
 from anomalib_sofs.annotations.masks import MOST_CLASSES
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.annotations.reader import read_support
+from anomalib_sofs.annotations.rejected import rejected_masks
 from anomalib_sofs.tensors import read_image, read_mask
 
 logger = logging.getLogger(__name__)
@@ -45,12 +47,16 @@ class SupportSet:
             beside small numbers (1 to 64), 255 means pixels to be ignored. They are kept as uint8 of {0, 1, 255}.
         labels: Defect class of each image; normal images take part in every class.
         paths: Where the images came from, for messages and caching.
+        rejected: Per example the regions ``(H, W)`` that somebody called no defect, non-zero; ``None`` for none. They
+            are background that every class has to be told from. Such an example shows no defect: what its mask marks is
+            ignored.
     """
 
     images: Sequence[Tensor]
     masks: Sequence[Tensor]
     labels: Sequence[str] = field(default_factory=list)
     paths: Sequence[str] = field(default_factory=list)
+    rejected: Sequence[Tensor | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check that the parts belong together.
@@ -64,8 +70,12 @@ class SupportSet:
         if not self.images:
             msg = "A support set needs at least one image."
             raise ValueError(msg)
-        self.images = [_checked_image(image, path) for image, path in zip(self.images, self.paths, strict=True)]
-        self.masks = [_checked_mask(mask) for mask in self.masks]
+        self.images = [checked_image(image, path) for image, path in zip(self.images, self.paths, strict=True)]
+        self.rejected = list(self.rejected) or [None] * len(self.images)
+        self.masks = [
+            _checked_mask(mask) if region is None else _ignoring(mask)
+            for mask, region in zip(self.masks, self.rejected, strict=True)
+        ]
         for image, mask, path in zip(self.images, self.masks, self.paths, strict=True):
             if image.shape[-2:] != mask.shape:
                 msg = (
@@ -74,6 +84,52 @@ class SupportSet:
                 )
                 raise ValueError(msg)
             _check_background(mask, path)
+        for image, mask, path, region in zip(self.images, self.masks, self.paths, self.rejected, strict=True):
+            if region is not None:
+                _check_rejected(region, image, mask, path)
+
+    def add(self, image: Tensor, mask: Tensor, label: str = DEFECT, path: str | None = None) -> None:
+        """Add an example.
+
+        Args:
+            image: RGB image ``(3, H, W)``, as the class takes it.
+            mask: Its mask ``(H, W)``; all zero for a normal image.
+            label: Its class.
+            path: Where it came from.
+
+        Raises:
+            ValueError: If they do not fit together; the set is then what it was.
+        """
+        self._append(image, mask, label, path, None)
+
+    def reject(self, image: Tensor, region: Tensor, path: str | None = None) -> None:
+        """Say that a region is no defect, of an image of the set or of another one, such as a false alarm.
+
+        Args:
+            image: RGB image ``(3, H, W)``, as the class takes it.
+            region: The region ``(H, W)``, non-zero.
+            path: Where the image came from.
+
+        Raises:
+            ValueError: If the region is empty, has another size than the image, or holds pixels that are marked as
+                defect; the set is then what it was.
+        """
+        pixels = checked_image(image, path or "the image")
+        marked = torch.zeros(pixels.shape[-2:], dtype=torch.uint8)
+        for other, mask in zip(self.images, self.masks, strict=True):
+            if other.shape == pixels.shape and torch.equal(other.to(pixels), pixels):
+                marked[mask != 0] = IGNORE  # what is marked elsewhere is no background here
+        self._append(pixels, marked, NORMAL, path, torch.as_tensor(region))
+
+    def _append(self, image: Tensor, mask: Tensor, label: str, path: str | None, region: Tensor | None) -> None:
+        grown = SupportSet(
+            [*self.images, image],
+            [*self.masks, mask],
+            [*self.labels, label],
+            [*self.paths, path or f"support image {len(self.images)}"],
+            [*self.rejected, region],
+        )
+        self.__dict__.update(grown.__dict__)
 
     @property
     def normal(self) -> bool:
@@ -88,12 +144,31 @@ class SupportSet:
     @property
     def marked(self) -> "SupportSet":
         """The examples that show a defect."""
-        rows = [i for i, mask in enumerate(self.masks) if shows_defect(mask)]
+        return self._of([i for i, mask in enumerate(self.masks) if shows_defect(mask)])
+
+    @property
+    def shows_rejected(self) -> bool:
+        """Whether any region was rejected."""
+        return any(region is not None for region in self.rejected)
+
+    @property
+    def with_rejected(self) -> "SupportSet":
+        """The examples that show a rejected region."""
+        return self._of([i for i, region in enumerate(self.rejected) if region is not None])
+
+    @property
+    def without_rejected(self) -> "SupportSet":
+        """All other examples."""
+        return self._of([i for i, region in enumerate(self.rejected) if region is None])
+
+    def _of(self, rows: Sequence[int]) -> "SupportSet":
 
         def chosen(values: Sequence[T]) -> list[T]:
             return [values[i] for i in rows]
 
-        return SupportSet(chosen(self.images), chosen(self.masks), chosen(self.labels), chosen(self.paths))
+        return SupportSet(
+            chosen(self.images), chosen(self.masks), chosen(self.labels), chosen(self.paths), chosen(self.rejected)
+        )
 
     @property
     def classes(self) -> list[str]:
@@ -119,7 +194,8 @@ class SupportSet:
         beside ``mask/``, ``part_mask.png`` beside ``part.png``, MVTec's ``ground_truth/CLASS``, COCO, LabelMe and YOLO
         files, class numbers, and one sub-folder per class. Every image must show something marked, except those of a
         folder called ``good`` (``normal``, ``ok``, in any case of letters). A folder of this name, or ``normal=True``,
-        gives a set of normal images (few-shot anomaly detection).
+        gives a set of normal images (few-shot anomaly detection). A folder ``not`` beside ``mask/`` holds masks of
+        rejected regions; an image with such a mask alone is normal.
 
         Args:
             path: The folder.
@@ -137,15 +213,24 @@ class SupportSet:
                 images[image] = read_image(image)
         masks = [_nothing(images[image]) if mask is None else torch.from_numpy(mask) for image, _, mask in marked]
         labels = [NORMAL if mask is None else label for _, label, mask in marked]
-        return cls([images[image] for image, _, _ in marked], masks, labels, [str(image) for image, _, _ in marked])
+        support = cls([images[image] for image, _, _ in marked], masks, labels, [str(image) for image, _, _ in marked])
+        for image, file in rejected_masks(images).items():
+            region = read_mask(file)
+            check_mask_size((region.shape[0], region.shape[1]), f"The mask {file}", image)
+            support.reject(images[image], region, str(image))
+        return support
 
 
 def _nothing(image: Tensor) -> Tensor:
     return torch.zeros(image.shape[-2:], dtype=torch.uint8)
 
 
-def _checked_image(image: Tensor, path: str) -> Tensor:
-    """Return an image as floating point in [0, 1]."""
+def checked_image(image: Tensor, path: str) -> Tensor:
+    """Return an image as floating point in [0, 1].
+
+    Raises:
+        ValueError: If it has another shape or range, or values that are not numbers.
+    """
     image = torch.as_tensor(image)
     if image.ndim != 3 or image.shape[0] != 3:  # noqa: PLR2004
         msg = f"{path} has the shape {tuple(image.shape)}, but support images are (3, H, W). Change its axes."
@@ -181,6 +266,23 @@ def _checked_mask(mask: Tensor) -> Tensor:
         if len(numbers) and bool((numbers <= MOST_CLASSES).all()):
             return torch.where(ignored, torch.tensor(IGNORE, dtype=torch.uint8), defect.to(torch.uint8))
     return defect.to(torch.uint8)
+
+
+def _ignoring(mask: Tensor) -> Tensor:
+    """Return a mask as uint8 of {0, 255}: what it marks counts for nothing."""
+    return (torch.as_tensor(mask) != 0).to(torch.uint8) * IGNORE
+
+
+def _check_rejected(region: Tensor, image: Tensor, mask: Tensor, path: str) -> None:
+    if region.shape != image.shape[-2:]:
+        msg = f"The rejected region of {path} is {_size(region)} pixels, its image {_size(image)}. Use the same size."
+        raise ValueError(msg)
+    if not bool((region != 0).any()):
+        msg = f"The rejected region of {path} is empty: every pixel is 0. Mark what is no defect, or leave it out."
+        raise ValueError(msg)
+    if bool(((region != 0) & (mask != 0)).any()):
+        msg = f"The rejected region of {path} holds pixels that are marked as defect. Take them out of one of the two."
+        raise ValueError(msg)
 
 
 def _check_background(mask: Tensor, path: str) -> None:

@@ -69,6 +69,7 @@ class SupportCrops:
     Attributes:
         masks: Per crop the share of each pixel that is defect ``(h, w)``, 0..1.
         ignored: Per crop which pixels are neither defect nor background ``(h, w)``, 0..1.
+        rejected: Per crop the share of each pixel that somebody called no defect ``(h, w)``, 0..1.
         labels: Per crop its class.
         sources: Per crop the number of the image that it was cut from.
     """
@@ -92,35 +93,39 @@ class SupportCrops:
         self._per_image = per_image
         self._turns = turns
         self._cache = cache
+        self._background = background
         self._crops: list[_Crop] = []
         self.masks: list[Tensor] = []
         self.ignored: list[Tensor] = []
-        for number, mask in enumerate(support.masks):
-            defect, unclear = (mask > 0) & (mask != IGNORE), mask == IGNORE
-            places = [(0, 0)] if whole else place_windows(defect, windows.size, per_image)
-            self._add(number, defect, unclear, places, turns)
+        self.rejected: list[Tensor] = []
+        for number, (mask, rejected) in enumerate(zip(support.masks, support.rejected, strict=True)):
+            defect, unclear, none = (mask > 0) & (mask != IGNORE), mask == IGNORE, torch.zeros_like(mask)
+            no_defect = none if rejected is None else rejected
+            places = [(0, 0)] if whole else place_windows(defect | (no_defect > 0), windows.size, per_image)
+            self._add(number, (defect, unclear, no_defect != 0), places, turns)
             if background and not whole and bool(defect.any()):
                 rest = rest_windows(mask.shape, windows.size, places)
                 if len(rest) > background:
                     _say_left_out(support.paths[number], len(rest), background)
                     rest = [rest[i * len(rest) // background] for i in range(background)]
                 unclear = unclear | grown(self._marked_anywhere(number), RIM)
-                self._add(number, torch.zeros_like(defect), unclear, rest, (0,))
+                self._add(number, (none, unclear, none), rest, (0,))
         self.sources = [crop.source for crop in self._crops]
         self.labels = [support.labels[number] for number in self.sources]
 
     def _add(
-        self, number: int, defect: Tensor, unclear: Tensor, places: Sequence[tuple[int, int]], turns: Sequence[int]
+        self, number: int, marks: Sequence[Tensor], places: Sequence[tuple[int, int]], turns: Sequence[int]
     ) -> None:
-        planes = torch.stack([defect, unclear]).float()
+        planes = torch.stack([plane.float() for plane in marks])
         if self.whole:
             planes = resize_mask(planes, window_fit(planes.shape[-2], planes.shape[-1], self.windows))
         for place, turn in product(places, turns):
             crop = _Crop(number, place, turn)
-            mask, ignored = self._cut(planes, crop)[0]
+            mask, ignored, rejected = self._cut(planes, crop)[0]
             self._crops.append(crop)
             self.masks.append(mask)
             self.ignored.append(ignored)
+            self.rejected.append(rejected)
 
     def _marked_anywhere(self, number: int) -> Tensor:
         """Return what any example of the same file marks ``(H, W)``: it may show defects of several classes."""
@@ -131,8 +136,23 @@ class SupportCrops:
     @property
     def marked(self) -> "SupportCrops":
         """The crops around the marks of the images that show a defect."""
+        return self._of(self.support.marked, background=0)
+
+    @property
+    def with_rejected(self) -> "SupportCrops":
+        """The crops of the images that show rejected regions."""
+        return self._of(self.support.with_rejected, background=0)
+
+    @property
+    def without_rejected(self) -> "SupportCrops":
+        """The crops of all other images."""
+        if not self.support.shows_rejected:
+            return self
+        return self._of(self.support.without_rejected, background=self._background)
+
+    def _of(self, support: SupportSet, background: int) -> "SupportCrops":
         return SupportCrops(
-            self.support.marked, self.windows, self._normalise, per_image=self._per_image, turns=self._turns,
+            support, self.windows, self._normalise, per_image=self._per_image, background=background, turns=self._turns,
             whole=self.whole, cache=self._cache,
         )  # fmt: skip
 
@@ -147,17 +167,17 @@ class SupportCrops:
         quiet = len(images) < MANY
         for number, crops in track(by_image, "Support images", len(images), transient=True, disable=quiet):
             image = images[number]
-            digest = b"" if self._cache is None else _digest(image)
+            content = b"" if self._cache is None else digest(image)
             if self.whole:
                 image = resize_image(image, window_fit(image.shape[-2], image.shape[-1], self.windows))
             for crop in crops:
-                yield self._kept(digest, crop, partial(self._extract, image, crop, extract))
+                yield self._kept(content, crop, partial(self._extract, image, crop, extract))
 
-    def _kept(self, digest: bytes, crop: _Crop, compute: Callable[[], Features]) -> Features:
+    def _kept(self, content: bytes, crop: _Crop, compute: Callable[[], Features]) -> Features:
         if self._cache is None:
             return compute()
         # by content: file names may be reused, and images in memory have none
-        return kept(self._cache, (digest, crop.place, crop.turn, self.windows, self.whole), compute)
+        return kept(self._cache, (content, crop.place, crop.turn, self.windows, self.whole), compute)
 
     def _extract(self, image: Tensor, crop: _Crop, extract: Extract) -> Features:
         return extract(self._normalise(self._cut(image, crop)))
@@ -188,5 +208,6 @@ def _say_left_out(path: str, windows: int, most: int) -> None:
     )
 
 
-def _digest(values: Tensor) -> bytes:
+def digest(values: Tensor) -> bytes:
+    """Return what stands for the content of a tensor."""
     return hashlib.blake2b(values.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()

@@ -1,7 +1,7 @@
 """SOFS as a plain torch module: support set in, probability maps out; no Lightning."""
 
 import math
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -9,13 +9,16 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_sofs.annotations.labels import NORMAL
+from anomalib_sofs.annotations.mask_folders import REJECTED
 from anomalib_sofs.annotations.notices import warn_once
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
 from .encoding import SupportEncoding, SupportRecord
 from .heads import Segmenter, build_detector
+from .least_area import drop_small, highest_level
 from .normality.detector import AnomalyDetector, Prediction
 from .preview import preview
+from .relation.head import RelationHead
 from .support import SupportSet, shows_defect
 from .support_crops import Features, SupportCrops, crop_cache, seen_whole
 
@@ -88,6 +91,13 @@ class SofsModel(nn.Module):
         """
         self.backbone.ensure_weights()
         task = self.detector if support.normal else self._trained_head()
+        if support.shows_rejected and not isinstance(task, RelationHead):
+            warn_once(
+                "rejected",
+                "Rejected regions are background like any other here: %s cannot weigh them. Only head='relation' with "
+                "marked defects can.",
+                type(task).__name__,
+            )
         whole = task.resizes_large and seen_whole(support)
         if whole:
             _say_resized(support, task.windows.size)
@@ -117,12 +127,15 @@ class SofsModel(nn.Module):
             raise RuntimeError(msg)
         return self.head
 
-    def predict(self, image: Tensor, support: SupportEncoding | None = None) -> Prediction:
+    def predict(
+        self, image: Tensor, support: SupportEncoding | None = None, paths: Sequence[str] | None = None
+    ) -> Prediction:
         """Segment whole images for every class of a support encoding.
 
         Args:
             image: Normalised images ``(B, 3, H, W)``, any size.
             support: Defaults to the stored encoding.
+            paths: Files of the images, by whose names a folder of regions of interest is read.
 
         Returns:
             Maps ``(B, K, H, W)`` and scores ``(B,)`` in [0, 1]: the probability of each class and its maximum, or how
@@ -130,16 +143,42 @@ class SofsModel(nn.Module):
 
         Raises:
             RuntimeError: If there is no support encoding yet.
+            ValueError: If there is no region of interest for an image, or one of another size.
         """
         support = self.support if support is None else support
         if len(support) == 0:
             msg = "No support set was encoded: pass support=FOLDER, or load a checkpoint that carries an encoding."
             raise RuntimeError(msg)
+        inside = inside_of(image, support, paths)
         if support.normal:
-            return self.detector.predict(self.backbone, image, support)
-        logits = self.head.logits(self.backbone, image, support) - self.threshold_logit
-        maps = logits.sigmoid()
+            return self.detector.predict(self.backbone, image, support, inside)
+        # the stricter of what the user and good images say: what either of them rules out is no defect
+        limits = support.limits.clamp_min(self.threshold_logit)
+        maps = (self._logits(image, support, inside) - limits[:, None, None]).sigmoid()
+        maps = drop_small(maps, support.least_area)
         return Prediction(maps, maps.amax(dim=(1, 2, 3)))
+
+    def _logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None) -> Tensor:
+        logits = self.head.logits(self.backbone, image, support, inside)
+        return logits if inside is None else logits.masked_fill(~inside, -torch.inf)
+
+    def alarms(self, image: Tensor, support: SupportEncoding, paths: Sequence[str] | None = None) -> Tensor:
+        """Return what limits are compared with: above it an image shows no region of the least area.
+
+        Args:
+            image: Normalised images ``(B, 3, H, W)``, any size.
+            support: The encoding.
+            paths: See :meth:`predict`.
+
+        Returns:
+            The highest logit of each class ``(B, K)``; of anomaly detection the highest distance of the pixels and the
+            distance of the image ``(B, 2)``.
+        """
+        inside = inside_of(image, support, paths)
+        if not support.normal:
+            return highest_level(self._logits(image, support, inside), support.least_area)
+        maps, score = self.detector.detect(self.backbone, image, support, inside)
+        return torch.cat([highest_level(maps, support.least_area), score[:, None]], dim=1)
 
     def forward(self, image: Tensor, support: SupportEncoding | None = None) -> InferenceBatch:
         """Segment normalised images ``(B, 3, H, W)`` at their own size.
@@ -149,6 +188,17 @@ class SofsModel(nn.Module):
         """
         found = self.predict(image, support)
         return InferenceBatch(pred_score=found.score, anomaly_map=found.maps.amax(dim=1))
+
+
+def inside_of(image: Tensor, support: SupportEncoding, paths: Sequence[str] | None) -> Tensor | None:
+    """Return which pixels of images count ``(B or 1, 1, H, W)``, bool; ``None`` if all do."""
+    if support.roi is None:
+        return None
+    size = image.shape[-2:]
+    if support.roi.fixed:
+        return support.roi.inside(size, paths[0] if paths else None).to(image.device)[None, None]
+    names: Sequence[str | None] = paths or [None]
+    return torch.stack([support.roi.inside(size, path) for path in names]).to(image.device)[:, None]
 
 
 def _say_resized(support: SupportSet, size: int) -> None:
@@ -169,6 +219,8 @@ def _say_resized(support: SupportSet, size: int) -> None:
 
 def record_of(support: SupportSet) -> SupportRecord:
     """Describe a support set for whoever reads the results."""
-    examples = zip(support.labels, support.masks, strict=True)
-    labels = [label if shows_defect(mask) else NORMAL for label, mask in examples]
+    examples = zip(support.labels, support.masks, support.rejected, strict=True)
+    labels = [
+        label if shows_defect(mask) else NORMAL if rejected is None else REJECTED for label, mask, rejected in examples
+    ]
     return {"images": list(support.paths), "labels": labels, "normal": support.normal}

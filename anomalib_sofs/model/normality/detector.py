@@ -17,6 +17,7 @@ from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Features
+from anomalib_sofs.model.least_area import drop_small
 from anomalib_sofs.model.precision import full_precision
 from anomalib_sofs.model.resizing import shrunk
 from anomalib_sofs.model.support_crops import SupportCrops
@@ -26,6 +27,8 @@ from .held_out import held_out
 
 SIGMAS = 1.0
 """Standard deviations above held-out normal views from which an image counts as defective."""
+LIMIT = 0.5
+"""What the limits of distances become."""
 LEAST_SCALE = 1e-6
 LEAST_SPREAD = 0.1
 """Least standard deviation of scores, in units of what normal cells score: a few views may happen to agree."""
@@ -117,17 +120,34 @@ class AnomalyDetector(nn.Module, ABC):
         with full_precision(windows):
             return self.features(backbone, windows)
 
-    def predict(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Prediction:
-        """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal."""
-        (encoding,) = support.encodings
-        maps, score = self.detect(backbone, image, support)
-        return Prediction(
-            squashed(maps, encoding["pixel_limit"], encoding["pixel_scale"]),
-            squashed(score, encoding["score_limit"], encoding["score_scale"]),
-        )
+    def predict(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> Prediction:
+        """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal.
 
-    def detect(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> tuple[Tensor, Tensor]:
-        """Return the distances behind a prediction: maps ``(B, 1, H, W)`` and scores ``(B,)``."""
+        Pixels that are not ``inside (B or 1, 1, H, W)`` count for nothing. Where all regions are too small, the score
+        is 0.5 at most.
+        """
+        (encoding,) = support.encodings
+        distances, score = self.detect(backbone, image, support, inside)
+        maps = squashed(distances, encoding["pixel_limit"], encoding["pixel_scale"])
+        score = squashed(score, encoding["score_limit"], encoding["score_scale"])
+        if inside is not None:
+            maps = maps.masked_fill(~inside, 0)
+        if support.least_area > 1:
+            before = maps.amax((1, 2, 3)) > LIMIT
+            maps = drop_small(maps, support.least_area)
+            score = torch.where(before & (maps.amax((1, 2, 3)) <= LIMIT), score.clamp_max(LIMIT), score)
+        return Prediction(maps, score)
+
+    def detect(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the distances behind a prediction: maps ``(B, 1, H, W)`` and scores ``(B,)``.
+
+        Pixels that are not ``inside (B or 1, 1, H, W)`` have the lowest distance of the map, and do not count for the
+        score.
+        """
         (encoding,) = support.encodings
         query = shrunk(image, self.windows) if support.whole else image
 
@@ -138,10 +158,17 @@ class AnomalyDetector(nn.Module, ABC):
             return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
         maps = apply_in_windows(query, segment, self.windows)
-        score = self.score(maps)
+        score = self.score(maps) if inside is None else self._score_inside(maps, inside)
         if support.whole:
             maps = F.interpolate(maps[:, :1], size=image.shape[-2:], mode="bilinear", align_corners=False)
-        return maps[:, :1], score
+        maps = maps[:, :1]
+        return (maps if inside is None else torch.where(inside, maps, maps.amin())), score
+
+    def _score_inside(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """Score the part of each image that counts; a pixel of a smaller map does, if any that it stands for does."""
+        cells = F.adaptive_max_pool2d(inside.float(), (maps.shape[-2], maps.shape[-1])) > 0
+        rows = zip(maps, cells.expand(len(maps), -1, -1, -1), strict=True)
+        return torch.cat([self.score(row[None, :, None, part[0]]) for row, part in rows])
 
 
 def squashed(distance: Tensor, limit: Tensor, scale: Tensor) -> Tensor:

@@ -162,8 +162,11 @@ class PaperHead(nn.Module):
 
     # -- query ---------------------------------------------------------------------------------------------------------
 
-    def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
+    def logits(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> Tensor:
         """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``."""
+        del inside  # every pixel is judged by itself
         query = shrunk(image, self.windows) if support.whole else image
         encodings = support.encodings
 

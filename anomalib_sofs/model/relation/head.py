@@ -1,6 +1,6 @@
 """The default head: relation maps in closed form, judged by small networks that never see a feature."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -19,12 +19,13 @@ from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .calibration import marked_level, shift
 from .discriminant import mean_of
-from .evidence import region_pixels, suppress_weak
+from .evidence import NO_PIXEL, region_pixels, suppress_weak
 from .exposure import equalise_exposure
 from .extent import cut_at_half_peak
 from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
 from .maps import SupportRelations, patch_grid, relate
 from .network import RelationNet, relation_loss
+from .rejections import KEY, LEVEL, rejected_cells, rejected_level, rejection, suppress_unsure
 from .self_support import self_supported
 from .statistics import encode_support
 
@@ -111,11 +112,15 @@ class RelationHead(nn.Module):
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
         """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
         extract = partial(self.features, backbone)
-        encodings = self.statistics(crops.features(extract), crops.masks, crops.labels, crops.ignored)
-        marked = crops.marked
+        shown = crops.without_rejected
+        encodings = self.statistics(shown.features(extract), shown.masks, shown.labels, shown.ignored)
+        marked = shown.marked
         # one crop must not change the statistics of batches
         with evaluating(self):
-            return self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
+            encodings = self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
+            if crops.support.shows_rejected:
+                encodings = self.told_apart(encodings, extract, crops.with_rejected)
+        return encodings
 
     def statistics(
         self,
@@ -155,6 +160,37 @@ class RelationHead(nn.Module):
         return {
             name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
             for name, relations in coarse.items()
+        }
+
+    def told_apart(
+        self, encodings: dict[str, Encoding], extract: Callable[[Tensor], Features], crops: SupportCrops
+    ) -> dict[str, Encoding]:
+        """Add what rejected regions look like, and how sure each class is of them, see :mod:`.rejections`.
+
+        Args:
+            encodings: Made without them.
+            extract: Turns a normalised window into features.
+            crops: Of the images with rejected regions.
+        """
+        classes = list(encodings.values())
+        cells: list[Tensor] = []
+        peaks: dict[int, Tensor] = {}  # (K,) of each image
+        rows = zip(crops.sources, crops.features(extract), crops.rejected, strict=True)
+        for number, (source, crop, mask) in enumerate(rows):
+            with full_precision(crop[0]):
+                cells.append(rejected_cells(crop[0][0], mask, classes[0]["scale"], self.channels))
+            if number % len(self.turns):
+                continue  # queries are upright
+            first = self.first_logits(crop, classes)
+            with full_precision(first):
+                second, _ = self_supported(first, crop[0])
+                second = F.interpolate(second, size=mask.shape, mode="bilinear", align_corners=False)[0]
+                peak = second.masked_fill(mask.to(second.device) == 0, -torch.inf).amax((1, 2))
+            peaks[source] = torch.maximum(peaks.get(source, peak), peak)
+        levels = rejected_level(torch.stack(list(peaks.values())))
+        return {
+            name: encoding | {KEY: torch.cat(cells), LEVEL: level}
+            for (name, encoding), level in zip(encodings.items(), levels, strict=True)
         }
 
     def calibrated(
@@ -197,13 +233,22 @@ class RelationHead(nn.Module):
 
     # -- query ---------------------------------------------------------------------------------------------------------
 
-    def logits(self, backbone: Backbone, image: Tensor, support: SupportEncoding) -> Tensor:
-        """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``."""
+    def logits(
+        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+    ) -> Tensor:
+        """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``.
+
+        Pixels that are not ``inside (B or 1, 1, H, W)`` are no evidence.
+        """
         encodings = support.encodings
         found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
+        if inside is not None:
+            found = found.masked_fill(~inside, NO_PIXEL)
         logits, evidence = found.chunk(2, 1)
         if self.evidence:
             logits = suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
+        if LEVEL in encodings[0]:
+            logits = suppress_unsure(logits, torch.stack([encoding[LEVEL] for encoding in encodings]))
         return cut_at_half_peak(logits)
 
     def _window_logits(self, backbone: Backbone, encodings: Sequence[Encoding], windows: Tensor) -> Tensor:
@@ -226,7 +271,11 @@ class RelationHead(nn.Module):
         """Judge the features of B windows for K classes by the networks, logits ``(B, K, 2h, 2w)``."""
         with full_precision(features[0]):
             outputs = self.decide(*self.relate(features, encodings))[:, 0]
-        return outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            logits = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            if KEY not in encodings[0]:
+                return logits
+            lowered = rejection(features[0], encodings, self.channels)
+            return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
 
     def relate(self, features: Features, encodings: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
         """Relate B queries to K classes: maps ``(B * K, MAPS, h, w)``, and fine ones ``(B * K, 7, 2h, 2w)``."""

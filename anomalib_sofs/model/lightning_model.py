@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -40,7 +39,7 @@ from .caching import kept
 from .encoding import SupportEncoding, encoding_bytes
 from .episodes import Episodes, own_crops, shared_crops
 from .equal_sizes import check_not_resized
-from .export import OPSET, quiet_export
+from .exporting.mixin import SofsExport
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
@@ -55,7 +54,7 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 2**30
 
 
-class Sofs(AnomalibModule):
+class Sofs(SofsExport, AnomalibModule):
     """Small Object Few-shot Segmentation (Zhang et al. 2024, arXiv 2407.21351).
 
     With a support folder that has masks, or an episode datamodule, it segments what the support marks (FSS). With a
@@ -426,33 +425,7 @@ class Sofs(AnomalibModule):
 
     # -- export --------------------------------------------------------------------------------------------------
 
-    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
-        """Export as anomalib does, after encoding the support folder; what is exported keeps no gradients."""
-        self._prepare_export()
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        self.requires_grad_(requires_grad=False)
-        try:
-            return super().to_torch(export_root, model_file_name)
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_()
-
-    def to_onnx(  # type: ignore[override]  # anomalib's signature, not Lightning's
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,
-    ) -> Path:
-        """Export as anomalib does, after encoding the support folder, with the lowest opset that has every operator.
-
-        anomalib asks for opset 14, which the exporter tries, fails to convert to, and reports at length.
-        """
-        self._prepare_export()
-        kwargs = {"opset_version": OPSET, "verbose": False} | kwargs
-        with quiet_export():
-            return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
-
-    def _prepare_export(self) -> None:
+    def prepare_export(self) -> None:
+        """Encode the support folder, or the normal training images where there is no support yet."""
         if self.support_folder is not None or len(self.model.support) == 0:
             self.prepare_support()

@@ -186,7 +186,7 @@ class RelationHead(nn.Module):
         """Segment normalised images ``(B, 3, H, W)`` of any size: logits ``(B, K, H, W)``."""
         encodings = support.encodings
         found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
-        logits, evidence = found.chunk(2, 1)
+        logits, evidence = found[:, : len(encodings)], found[:, len(encodings) :]
         if not self.evidence:
             return logits
         return suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))

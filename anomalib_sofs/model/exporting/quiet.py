@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-OPSET = 18
-"""The lowest ONNX operator set that the exporter writes without converting."""
 TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx", "torch.export")
 """Loggers that tell of each node that they remove."""
 

@@ -1,66 +1,75 @@
-"""The loop over windows as one operator, so that an exported graph can hold a loop instead of one batch of all windows.
+"""A loop as one operator, so that an exported graph takes one window after the other instead of all at once.
 
-torch's exporter cannot trace a Python loop over a symbolic number of windows, and its own loop operators trace their
-body half a dozen times. So the loop is an operator that the exporter takes as it is; what a window goes through is
-exported by itself and becomes the loop's body (``model/exporting``).
+torch's exporter cannot trace a Python loop over a symbolic number of windows, its own loop operators trace their body
+half a dozen times with symbolic sizes, and OpenVINO runs only some of them. So a loop is an operator that the exporter
+takes as it is, and what is done in it is recorded by itself (``model/exporting/loop.py``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class WindowLoop:
-    """Remembers what the windows of a model go through, from a run in eager mode to the export of the graph."""
+class Body(NamedTuple):
+    """What a loop does each time."""
+
+    function: Callable[..., Tensor]
+    """Of one row of each tensor that is scanned, and of the whole other ones."""
+    examples: Callable[[], tuple[Tensor, ...]]
+    """Makes arguments to record it with; no side is 1, which would be taken for a constant."""
+    fixed: tuple[int, ...] = ()
+    """Sizes that no other arguments have otherwise; all others are free."""
+
+
+class WindowLoops:
+    """Remembers from a run in eager mode what windows go through, and the loops of the graph that is traced then."""
 
     segment: Callable[[Tensor], Tensor]
     """Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``."""
     maps: int
     """Maps per window, C."""
-    multiple: int
-    """Sides of windows are a multiple of this number of pixels."""
-    fixed: int | None
-    """Side of all windows, where there is but one."""
     device: torch.device
     """Where the windows are."""
 
+    def __init__(self) -> None:
+        self.bodies: list[Body] = []
 
-_current: list[WindowLoop] = []
+    def run(self, body: Body, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """Do something for each row of the scanned tensors ``(n, ...)``; results ``(n, *shape)``."""
+        self.bodies.append(body)
+        return in_loop(len(self.bodies) - 1, list(scanned), list(whole), list(shape))
+
+
+_current: list[WindowLoops] = []
 
 
 @contextmanager
-def exporting_loop() -> Iterator[WindowLoop]:
-    """Make graphs that are traced inside hold a loop; run the model once in eager mode before."""
-    _current.append(WindowLoop())
+def exporting_loops() -> Iterator[WindowLoops]:
+    """Make graphs that are traced inside hold loops; the model has to be run once in eager mode before."""
+    _current.append(WindowLoops())
     try:
         yield _current[-1]
     finally:
         _current.pop()
 
 
-def current_loop() -> WindowLoop | None:
-    """Return the loop that is being exported."""
+def current_loops() -> WindowLoops | None:
+    """Return the loops of the export that is going on."""
     return _current[-1] if _current else None
 
 
-@torch.library.custom_op("anomalib_sofs::segment_windows", mutates_args=())
-def segment_windows(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Segment windows one after the other.
-
-    Args:
-        image: ``(B, 3, H, W)``.
-        rows: Image rows behind those of each window ``(n, h)``.
-        columns: Image columns behind those of each window ``(n, w)``.
-
-    Returns:
-        Maps ``(n, B, C, h, w)``.
-    """
-    windows = (image.index_select(2, ys).index_select(3, xs) for ys, xs in zip(rows, columns, strict=True))
-    return torch.stack([_current[-1].segment(window) for window in windows])
+@torch.library.custom_op("anomalib_sofs::in_loop", mutates_args=())
+def in_loop(body: int, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Run a body, by its number, for each row of the scanned tensors."""
+    del shape
+    function = _current[-1].bodies[body].function
+    return torch.stack([function(*rows, *whole) for rows in zip(*scanned, strict=True)])
 
 
-@segment_windows.register_fake
-def _(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    return image.new_empty(rows.shape[0], image.shape[0], _current[-1].maps, rows.shape[1], columns.shape[1])
+@in_loop.register_fake
+def _(body: int, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    del body
+    return torch.empty(scanned[0].shape[0], *shape, device=whole[0].device)

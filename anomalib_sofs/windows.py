@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import SymInt, Tensor
 
-from .window_loop import current_loop, segment_windows
+from .window_loop import Body, WindowLoops, current_loops
 
 SMALLEST_SIDE = 64
 OVERLAP = 0.25  # least share of a window that it has in common with its neighbour
@@ -86,6 +86,10 @@ class Axis(NamedTuple):
     """Windows."""
     step: int
     """Pixels from the start of one window to that of the next."""
+    band: int
+    """Pixels of the bands in which windows are merged: they lie in no more than two windows."""
+    bands: int
+    """Bands."""
 
     @classmethod
     def place(cls, length: int, windows: Windows) -> "Axis":
@@ -94,9 +98,15 @@ class Axis(NamedTuple):
             return cls(length, *_placed(length, windows))
         # A graph with dynamic sides: the numbers are read off tensors, so that they are symbols of their own. Formulas
         # in the image's side would be carried along by all shapes that follow, and tracing would take minutes.
-        size, count, step = _placed(torch.arange(length).amax(0) + 1, windows)
-        side = windows.multiple * _symbol(_divided(size, windows.multiple), windows.least // windows.multiple)
-        return cls(length, windows.size if windows.fixed else side, _symbol(count, 1), cast("int", step))
+        size, count, step, band, bands = _placed(torch.arange(length).amax(0) + 1, windows)
+        return cls(
+            length,
+            windows.size if windows.fixed else _symbol(size),
+            _symbol(count),
+            cast("int", step),
+            _symbol(band),
+            _symbol(bands),
+        )
 
     @property
     def source(self) -> Tensor:
@@ -104,30 +114,30 @@ class Axis(NamedTuple):
         starts = torch.arange(self.count) * self.step
         return reflect(starts[:, None] + torch.arange(self.size), self.length)
 
-    def merged(self, maps: Tensor, dim: int) -> Tensor:
-        """Take windows that lie one after the other along ``dim`` (``count * size``) to pixels (``length``): the mean."""
-        pixels = torch.arange(self.length, device=maps.device)
+    def sources(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first and the last window that covers a pixel; they are the same where there is but one."""
         first = _divided(_clamped(pixels - self.size + self.step, 0), self.step)
         last = torch.minimum(_divided(pixels, self.step), torch.full_like(pixels, self.count - 1))
-        parts = [maps.index_select(dim, pixels + window * (self.size - self.step)) for window in (first, last)]
-        return (parts[0] + parts[1]) / 2
+        return first, torch.maximum(first, last)
 
 
-def _symbol(number: Tensor, least: int) -> int:
-    """Read a number off a tensor; in a graph it is a new symbol, of which nothing is known but a lower bound."""
+def _symbol(number: Tensor) -> int:
+    """Read a number off a tensor; in a graph it is a new symbol, of which nothing is known but that it is positive."""
     value = cast("int", number.item())
-    torch._check(value >= least)
+    torch._check(value >= 1)
     return value
 
 
-def _placed(length: Number, windows: Windows) -> tuple[Number, Number, Number]:
-    """Return size, count and step of the windows along an axis of so many pixels."""
+def _placed(length: Number, windows: Windows) -> tuple[Number, Number, Number, Number, Number]:
+    """Return size, count and step of the windows along an axis, then size and number of the bands."""
     size: Number = windows.size if windows.fixed else windows.side(length)  # type: ignore[assignment]
     slack = _clamped(length - size, 0)
     count = _divided_up(slack, windows.size - int(windows.size * OVERLAP)) + 1
-    step = _clamped(_divided_up(slack, _clamped(count - 1, 1)), 1)
     # of three windows and more, none reaches beyond the start of the next but one
-    return size, count, _larger_of(step, (count > 2) * _divided(size, 2))  # noqa: PLR2004
+    step = _larger_of(_divided_up(slack, _clamped(count - 1, 1)), (count > 2) * _divided(size, 2))  # noqa: PLR2004
+    step = _clamped(step, 1)
+    band = (count > 2) * step + (count <= 2) * size  # noqa: PLR2004
+    return size, count, step, band, _divided_up(length, band)
 
 
 def reflect(pixels: Tensor, length: int) -> Tensor:
@@ -157,9 +167,9 @@ def apply_in_windows(image: Tensor, segment: Callable[[Tensor], Tensor], windows
         Maps ``(B, C, H, W)``: the mean over all windows that cover a pixel.
     """
     rows, columns = (Axis.place(length, windows) for length in image.shape[-2:])
-    loop = current_loop()
-    if loop is not None and torch.compiler.is_compiling():
-        return _apply_in_graph(image, rows, columns)
+    loops = current_loops()
+    if loops is not None and torch.compiler.is_compiling():
+        return _apply_in_graph(image, rows, columns, windows, loops)
     height, width = image.shape[-2:]
     total, count = image.new_zeros(()), image.new_zeros(height, width)
     for ys in rows.source.to(image.device):
@@ -177,17 +187,71 @@ def apply_in_windows(image: Tensor, segment: Callable[[Tensor], Tensor], windows
                 ..., : inside[0].stop - inside[0].start, : inside[1].stop - inside[1].start
             ]
             count[inside] += 1
-    if loop is not None:
-        loop.segment, loop.maps, loop.multiple, loop.device = segment, total.shape[1], windows.multiple, image.device
-        loop.fixed = windows.size if windows.fixed else None
+    if loops is not None:
+        loops.segment, loops.maps = segment, total.shape[1]
     return total / count
 
 
-def _apply_in_graph(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """Do the same in a graph: a loop over all windows, whose maps are merged at once."""
+def _apply_in_graph(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: WindowLoops) -> Tensor:
+    """Do the same in a graph: a loop over all windows, then one over bands of the image, in which they are merged."""
     grid = (rows.count, columns.count)
-    ys = rows.source[:, None].expand(*grid, rows.size).flatten(0, 1)
-    xs = columns.source[None].expand(*grid, columns.size).flatten(0, 1)
-    maps = segment_windows(image, ys, xs).unflatten(0, grid)
-    maps = maps.permute(2, 3, 0, 4, 1, 5).flatten(4, 5).flatten(2, 3)
-    return columns.merged(rows.merged(maps, -2), -1)
+    scanned = (
+        rows.source[:, None].expand(*grid, rows.size).flatten(0, 1),
+        columns.source[None].expand(*grid, columns.size).flatten(0, 1),
+    )
+    shape = (image.shape[0], loops.maps, rows.size, columns.size)
+    maps = loops.run(_segmentation(windows, loops), scanned, (image,), shape)
+
+    # a band is so high that its pixels lie in two rows of windows
+    pixels = torch.arange(rows.bands)[:, None] * rows.band + torch.arange(rows.band)
+    pixels = pixels.clamp(max=rows.length - 1)
+    pair = torch.cat([rows.sources(pixels[:, :1])[0], rows.sources(pixels[:, -1:])[1]], 1)
+    numbers = (pair[..., None] * columns.count + torch.arange(columns.count)).flatten(1)
+    picked = [pixels - r * rows.step + (r - pair[:, :1]) * rows.size for r in rows.sources(pixels)]
+    across = torch.arange(columns.length)
+    whole = [across + q * (columns.size - columns.step) for q in columns.sources(across)]
+    shape = (image.shape[0], loops.maps, rows.band, columns.length)
+    merged = loops.run(_MERGING, (numbers, *picked), (maps, *whole), shape)
+    return merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length)
+
+
+def _segmentation(windows: Windows, loops: WindowLoops) -> Body:
+    """Cut a window out of the image and segment it."""
+
+    def segmented(ys: Tensor, xs: Tensor, image: Tensor) -> Tensor:
+        return loops.segment(image.index_select(2, ys).index_select(3, xs))
+
+    height, width = (windows.size,) * 2 if windows.fixed else (2 * windows.least, 3 * windows.least)
+
+    def examples() -> tuple[Tensor, ...]:
+        return torch.arange(height), torch.arange(width), torch.rand(2, 3, height + 1, width + 1)
+
+    return Body(segmented, examples, (height,) if windows.fixed else ())
+
+
+def merged(numbers: Tensor, first: Tensor, last: Tensor, maps: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Merge two rows of windows into a band of the image: the mean over the windows that cover a pixel.
+
+    Args:
+        numbers: Of the windows, Q of each row ``(2 * Q,)``.
+        first: Row behind each pixel's row in the first window that covers it, rows of both windows counted on ``(s,)``.
+        last: Likewise in the last window ``(s,)``.
+        maps: Of all windows ``(n, B, C, h, w)``.
+        left: Column behind each pixel's column in the first window, of Q windows side by side ``(W,)``.
+        right: Likewise in the last window ``(W,)``.
+
+    Returns:
+        ``(B, C, s, W)``.
+    """
+    chosen = maps.index_select(0, numbers)
+    _, b, c, h, w = chosen.shape
+    side_by_side = chosen.reshape(2, -1, b, c, h, w).permute(2, 3, 0, 4, 1, 5).reshape(b, c, 2 * h, -1)
+    strip = (side_by_side.index_select(2, first) + side_by_side.index_select(2, last)) / 2
+    return (strip.index_select(3, left) + strip.index_select(3, right)) / 2
+
+
+def _merged_examples() -> tuple[Tensor, ...]:
+    return (*(torch.arange(n) for n in (4, 3, 3)), torch.rand(4, 2, 2, 5, 6), *(torch.arange(n) for n in (7, 7)))
+
+
+_MERGING = Body(merged, _merged_examples)

@@ -8,7 +8,7 @@ from typing import Any
 from anomalib.models.components import AnomalibModule
 from anomalib.models.components.base.export_mixin import ExportMixin
 
-from anomalib_sofs.window_loop import exporting_loop
+from anomalib_sofs.window_loop import exporting_loops
 
 from .loop import OPSET, loop_translation
 from .quiet import quiet_export
@@ -39,8 +39,8 @@ class SofsExport(ExportMixin):
         anomalib asks for opset 14, which the exporter tries, fails to convert to, and reports at length.
         """
         self.prepare_export()
-        with quiet_export(), exporting_loop() as loop, without_gradients(self):
-            options = {"opset_version": OPSET, "verbose": False, "optimize": False, "custom_translation_table": loop_translation(loop)}
+        with quiet_export(), exporting_loops() as loops, without_gradients(self):
+            options = {"opset_version": OPSET, "verbose": False, "optimize": False, "custom_translation_table": loop_translation(loops)}
             return super().to_onnx(export_root, model_file_name, input_size, **options | kwargs)
 
 

@@ -13,7 +13,8 @@ from torch import SymInt, Tensor
 from .window_loop import Body, WindowLoops, current_loops
 
 SMALLEST_SIDE = 64
-OVERLAP = 0.25  # least share of a window that it has in common with its neighbour
+OVERLAP = 1 / 8
+"""Least share of a window that it has in common with its neighbour."""
 
 Number = TypeVar("Number", int, Tensor)
 
@@ -32,7 +33,7 @@ class Windows(NamedTuple):
     """What windows a head takes."""
 
     size: int = 512
-    """Largest side in pixels."""
+    """Largest side in pixels of a crop of the support; that of a query's window is :attr:`most`."""
     multiple: int = 32
     """Sides are a multiple of this number of pixels."""
     fixed: bool = False
@@ -43,8 +44,13 @@ class Windows(NamedTuple):
         """Smallest side: a feature map of one cell would be taken for a constant when a graph is exported."""
         return self.size if self.fixed else self.multiple * -(-min(SMALLEST_SIDE, self.size) // self.multiple)
 
-    def side(self, length: Number) -> Number:
-        """Return the side of a window in pixels: the image's, up to a multiple, but at most the size."""
+    @property
+    def most(self) -> int:
+        """Largest side of a query's window, a little more than the size: 1024 pixels are two windows, not three."""
+        return self.size if self.fixed else self.size + _divided_up(int(self.size * OVERLAP), self.multiple) * self.multiple
+
+    def side(self, length: int) -> int:
+        """Return the side of a window in pixels around a part of an image: the part's, up to a multiple."""
         return _clamped(_divided_up(length, self.multiple) * self.multiple, self.least, self.size)
 
     def fill(self, window: Tensor) -> Tensor:
@@ -130,9 +136,15 @@ def _symbol(number: Tensor) -> int:
 
 def _placed(length: Number, windows: Windows) -> tuple[Number, Number, Number, Number, Number]:
     """Return size, count and step of the windows along an axis, then size and number of the bands."""
-    size: Number = windows.size if windows.fixed else windows.side(length)  # type: ignore[assignment]
+    overlap = int(windows.size * OVERLAP)
+    count = _divided_up(_clamped(length - overlap, 1), windows.most - overlap)
+    if windows.fixed:
+        size: Number = count * 0 + windows.size  # a tensor where the length is one
+    else:
+        # as few windows as possible, and those as small as possible
+        cells = _divided_up(length + (count - 1) * overlap, count * windows.multiple)
+        size = _clamped(cells * windows.multiple, windows.least, windows.most)
     slack = _clamped(length - size, 0)
-    count = _divided_up(slack, windows.size - int(windows.size * OVERLAP)) + 1
     # of three windows and more, none reaches beyond the start of the next but one
     step = _larger_of(_divided_up(slack, _clamped(count - 1, 1)), (count > 2) * _divided(size, 2))  # noqa: PLR2004
     step = _clamped(step, 1)

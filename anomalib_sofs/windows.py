@@ -47,7 +47,8 @@ class Windows(NamedTuple):
     @property
     def most(self) -> int:
         """Largest side of a query's window, a little more than the size: 1024 pixels are two windows, not three."""
-        return self.size if self.fixed else self.size + _divided_up(int(self.size * OVERLAP), self.multiple) * self.multiple
+        more = _divided_up(int(self.size * OVERLAP), self.multiple) * self.multiple
+        return self.size if self.fixed else self.size + more
 
     def side(self, length: int) -> int:
         """Return the side of a window in pixels around a part of an image: the part's, up to a multiple."""
@@ -130,7 +131,7 @@ class Axis(NamedTuple):
 def _symbol(number: Tensor) -> int:
     """Read a number off a tensor; in a graph it is a new symbol, of which nothing is known but that it is positive."""
     value = cast("int", number.item())
-    torch._check(value >= 1)
+    torch._check(value >= 1)  # noqa: SLF001 - the documented way
     return value
 
 

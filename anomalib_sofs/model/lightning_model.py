@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 2**30
 
 
-class Sofs(SofsExport, AnomalibModule):
+class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_onnx, not Lightning's
     """Small Object Few-shot Segmentation (Zhang et al. 2024, arXiv 2407.21351).
 
     With a support folder that has masks, or an episode datamodule, it segments what the support marks (FSS). With a

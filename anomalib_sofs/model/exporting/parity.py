@@ -85,7 +85,7 @@ def compare(
                 "score": _largest(found["pred_score"], expected.pred_score),
             }
         )
-    largest = {key: max(row[key] for row in rows) for key in ("map", "score")}  # type: ignore[literal-required]
+    largest = {key: max(row[key] for row in rows) for key in ("map", "score")}
     allowed = ALLOWED[precision]
     if not max(largest.values()) <= allowed:  # also where they are not numbers
         worst = max(rows, key=lambda row: max(row["map"], row["score"]))
@@ -140,7 +140,7 @@ def run_torch(file: Path) -> Runner:
 
     def run(image: Tensor) -> Mapping[str, Tensor]:
         with torch.inference_mode():
-            return model(image)._asdict()  # type: ignore[no-any-return]
+            return model(image)._asdict()
 
     return run
 

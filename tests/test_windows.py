@@ -1,6 +1,5 @@
 """Windows cover every pixel, overlaps are averaged, and the exported branch does the same as the eager one."""
 
-from itertools import pairwise
 
 import pytest
 import torch

@@ -24,11 +24,11 @@ def loop_translation(loops: WindowLoops) -> dict[Callable[..., Any], Callable[..
         count = op.Gather(op.Shape(scanned[0]), op.Constant(value_int=0), axis=0)
         forever = op.Cast(op.Constant(value_int=1), to=ir.DataType.BOOL)
         # The exporter has words for a scan only, which OpenVINO cannot run where it looks at what lies outside.
-        results: Any = op.Scan(count, forever, body=graph, num_scan_inputs=2)  # type: ignore[arg-type]
+        results: Any = op.Scan(count, forever, body=graph, num_scan_inputs=2)  # type: ignore[arg-type,type-var]
         node = results.producer()
         node.op_type = "Loop"
         del node.attributes["num_scan_inputs"]
-        return results  # type: ignore[no-any-return]
+        return results
 
     return {torch.ops.anomalib_sofs.in_loop.default: translate}
 

@@ -89,7 +89,7 @@ class Axis(NamedTuple):
     """Pixels of the image."""
     size: int
     """Pixels of a window."""
-    count: int
+    count: int  # type: ignore[assignment]  # hides that of tuples
     """Windows."""
     step: int
     """Pixels from the start of one window to that of the next."""

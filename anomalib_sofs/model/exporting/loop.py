@@ -7,10 +7,11 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from anomalib_sofs.window_loop import Body, WindowLoops
 
+op: Any = opset18  # its types know arrays, not the values of a graph
 OPSET = 18
 """The lowest ONNX operator set that the exporter writes without converting."""
 
@@ -24,7 +25,7 @@ def loop_translation(loops: WindowLoops) -> dict[Callable[..., Any], Callable[..
         count = op.Gather(op.Shape(scanned[0]), op.Constant(value_int=0), axis=0)
         forever = op.Cast(op.Constant(value_int=1), to=ir.DataType.BOOL)
         # The exporter has words for a scan only, which OpenVINO cannot run where it looks at what lies outside.
-        results: Any = op.Scan(count, forever, body=graph, num_scan_inputs=2)  # type: ignore[arg-type,type-var]
+        results: Any = op.Scan(count, forever, body=graph, num_scan_inputs=2)
         node = results.producer()
         node.op_type = "Loop"
         del node.attributes["num_scan_inputs"]

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -42,13 +41,12 @@ from .caching import kept
 from .encoding import SupportEncoding, encoding_bytes
 from .episodes import Episodes, own_crops, shared_crops
 from .equal_sizes import check_not_resized
-from .export import OPSET, quiet_export
+from .exporting.mixin import SofsExport
 from .false_alarms import GoodImages, check_one_category, good_images, learn_limits, told_by, warn_of_limits
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
 from .region_of_interest import RegionOfInterest
-from .restrictions import check_exports, check_graph
 from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
 from .support_crops import crop_cache
@@ -60,7 +58,7 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 2**30
 
 
-class Sofs(AnomalibModule):
+class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_onnx, not Lightning's
     """Small Object Few-shot Segmentation (Zhang et al. 2024, arXiv 2407.21351).
 
     With a support folder that has masks, or an episode datamodule, it segments what the support marks (FSS). With a
@@ -481,34 +479,6 @@ class Sofs(AnomalibModule):
 
     # -- export --------------------------------------------------------------------------------------------------
 
-    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
-        """Export as anomalib does, after encoding the support folder; what is exported keeps no gradients."""
-        self._prepare_export()
-        check_exports(self.model.support)
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        self.requires_grad_(requires_grad=False)
-        try:
-            return super().to_torch(export_root, model_file_name)
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_()
-
-    def to_onnx(  # type: ignore[override]  # anomalib's signature, not Lightning's
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,
-    ) -> Path:
-        """Export as anomalib does, after encoding the support folder, with the lowest opset that has every operator.
-
-        anomalib asks for opset 14, which the exporter tries, fails to convert to, and reports at length.
-        """
-        self._prepare_export()
-        check_graph(self.model.support, input_size)
-        kwargs = {"opset_version": OPSET, "verbose": False} | kwargs
-        with quiet_export():
-            return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
-
-    def _prepare_export(self) -> None:
+    def prepare_export(self) -> None:
+        """Encode the support folder, or the normal training images where there is no support yet."""
         self.prepare_support()

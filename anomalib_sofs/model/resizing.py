@@ -41,10 +41,11 @@ def triangle_filter(length: int, size: int, like: Tensor) -> Tensor:
         size: Pixels of the result.
         like: Tensor whose dtype and device the matrix gets.
     """
-    scale = torch.full((), length, device=like.device) / torch.full((), size, device=like.device)
-    centres = (torch.arange(size, device=like.device) + 0.5) * scale
-    pixels = torch.arange(length, device=like.device) + 0.5
-    weights = (1 - (pixels - centres[:, None]).abs() / scale.clamp_min(1)).clamp_min(0)
+    # whole numbers as long as possible: rounded positions would give each engine weights of its own
+    centres = (2 * torch.arange(size, device=like.device) + 1) * length
+    pixels = (2 * torch.arange(length, device=like.device) + 1) * size
+    widest = torch.full((1,), 2 * larger(length, size), device=like.device)
+    weights = (1 - (pixels - centres[:, None]).abs() / widest).clamp_min(0)
     return (weights / weights.sum(dim=1, keepdim=True)).to(like)
 
 

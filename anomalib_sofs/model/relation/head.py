@@ -244,7 +244,7 @@ class RelationHead(nn.Module):
         found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
         if inside is not None:
             found = found.masked_fill(~inside, NO_PIXEL)
-        logits, evidence = found.chunk(2, 1)
+        logits, evidence = found[:, : len(encodings)], found[:, len(encodings) :]
         if self.evidence:
             logits = suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
         if LEVEL in encodings[0]:

@@ -94,7 +94,9 @@ class RelationNet(nn.Module):
 
 def standardised(maps: Tensor) -> Tensor:
     """Standardise each map ``(B, C, h, w)`` over its image: a weak contrast stands out from a quiet background."""
-    centred = maps - maps.mean((2, 3), keepdim=True)
+    # a constant map must become 0 exactly, however an engine adds up: what is left of it would be divided by next to 0
+    shifted = maps - maps[:, :, :1, :1]
+    centred = shifted - shifted.mean((2, 3), keepdim=True)
     deviation = centred.square().mean((2, 3), keepdim=True).sqrt()
     return (centred / (deviation + 0.02)).clamp(-4, 8) / 2
 

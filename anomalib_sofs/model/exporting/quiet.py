@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-OPSET = 18
-"""The lowest ONNX operator set that the exporter writes without converting."""
+import torch
+
 TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx", "torch.export")
 """Loggers that tell of each node that they remove."""
 
@@ -16,7 +16,7 @@ def quiet_export() -> Iterator[None]:
     """Keep back what the exporter logs and warns about its own work; errors pass."""
     levels = {name: logging.getLogger(name).level for name in TALKATIVE}
     with warnings.catch_warnings():
-        for kind in (FutureWarning, DeprecationWarning, UserWarning):
+        for kind in (FutureWarning, DeprecationWarning, UserWarning, torch.jit.TracerWarning):  # type: ignore[attr-defined]
             warnings.simplefilter("ignore", kind)
         for name in TALKATIVE:
             logging.getLogger(name).setLevel(logging.ERROR)

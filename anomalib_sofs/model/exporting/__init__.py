@@ -1,0 +1,1 @@
+"""Exports: graphs with a loop over windows, checked against PyTorch before they appear under their name."""

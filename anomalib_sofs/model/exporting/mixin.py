@@ -1,0 +1,191 @@
+"""`anomalib export` of our model: support encoded first, loops in the graph, compared with PyTorch, written whole."""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openvino as ov
+from anomalib.deploy.export import CompressionType
+from anomalib.models.components import AnomalibModule
+from anomalib.models.components.base.export_mixin import ExportMixin
+
+from anomalib_sofs.model.restrictions import check_exports, check_graph
+from anomalib_sofs.results.files import unwritable, write_json
+from anomalib_sofs.window_loop import exporting_loops
+
+from .loop import OPSET, loop_translation
+from .parity import Runner, compare, run_openvino, run_torch, summary
+from .quiet import quiet_export
+
+if TYPE_CHECKING:
+    from anomalib_sofs.model.torch_model import SofsModel
+
+PRECISIONS = {None: "FP32", CompressionType.FP16: "FP16"}
+"""Of the weights, by compression; all others are of 8 bits."""
+
+
+class SofsExport(ExportMixin):
+    """What :class:`~anomalib_sofs.model.Sofs` does otherwise than anomalib when it is exported.
+
+    Every export ends with a parity report, which is printed and saved beside the model as ``NAME_parity.json``.
+    """
+
+    model: "SofsModel"
+
+    def prepare_export(self) -> None:
+        """Make sure that there is a support encoding."""
+        raise NotImplementedError
+
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Export as anomalib does; what is exported keeps no gradients.
+
+        Raises:
+            ParityError: If it does not do what the model does.
+        """
+        self.prepare_export()
+        check_exports(self.model.support)
+        with without_gradients(self):  # type: ignore[arg-type]
+            return self._checked(export_root, super().to_torch, run_torch, "FP32", None, model_file_name)
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        *,
+        parity: bool = True,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as anomalib does, with the lowest opset that has every operator.
+
+        anomalib asks for opset 14, which the exporter tries, fails to convert to, and reports at length.
+
+        Args:
+            export_root: Folder for the export.
+            model_file_name: Name of the files.
+            input_size: Height and width in pixels; ``None`` for any.
+            parity: Whether to compare the result with PyTorch.
+            **kwargs: Of ``torch.onnx.export``.
+
+        Raises:
+            ParityError: If it does not do what the model does.
+        """
+        self.prepare_export()
+        check_graph(self.model.support, input_size)
+        with quiet_export(), exporting_loops() as loops, without_gradients(self):  # type: ignore[arg-type]
+            options = {
+                "opset_version": OPSET,
+                "verbose": False,
+                "optimize": False,  # inference engines do that themselves, in a fraction of the time
+                "custom_translation_table": loop_translation(loops),
+            } | kwargs
+            if not parity:
+                return super().to_onnx(export_root, model_file_name, input_size, **options)
+            return self._checked(
+                export_root, super().to_onnx, run_openvino, "FP32", input_size, model_file_name, input_size, **options
+            )
+
+    def to_openvino(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | None = None,
+        *args: Any,
+        onnx_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as anomalib does; the precision that was compared is written into the model's ``rt_info``.
+
+        Raises:
+            ParityError: If it does not do what the model does.
+        """
+        precision = PRECISIONS.get(compression_type, "INT8")
+        to_openvino = super().to_openvino
+
+        def written(root: Path, *arguments: Any, **options: Any) -> Path:
+            file = to_openvino(root, *arguments, **options)
+            _inform(file, precision)
+            return file
+
+        return self._checked(
+            export_root, written, run_openvino, precision, input_size, model_file_name, input_size, compression_type,
+            *args, onnx_kwargs={**(onnx_kwargs or {}), "parity": False}, **kwargs,
+        )  # fmt: skip
+
+    def _checked(
+        self,
+        root: Path | str,
+        write: Callable[..., Path],
+        load: Callable[[Path], Runner],
+        precision: str,
+        size: tuple[int, int] | None,
+        *arguments: Any,
+        **options: Any,
+    ) -> Path:
+        """Export aside, compare with PyTorch, and put the files in their place."""
+        with _aside(Path(root)) as aside:
+            file = write(aside, *arguments, **options)
+            module: Any = self
+            support = self.model.support
+            report = compare(
+                module.eval(), load(file), precision, support.record["images"], size, normal=support.normal
+            )
+            json_file = file.with_name(f"{file.stem}_parity.json")
+            write_json(report, json_file)
+            folder = Path(root) / file.parent.relative_to(aside)
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in file.parent.iterdir():
+                part.replace(folder / part.name)
+        print(summary(report, folder / json_file.name))  # noqa: T201 - the command's answer
+        return folder / file.name
+
+
+@contextmanager
+def _aside(root: Path) -> Iterator[Path]:
+    """Give a folder in which an export is written; nothing is left of it."""
+    aside = root / f".part-{uuid.uuid4().hex}"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+    except OSError as error:
+        raise unwritable(root, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _inform(file: Path, precision: str) -> None:
+    """Write into a model what OpenVINO's Model API and our runtime look for, and the precision that is compared."""
+    model = ov.Core().read_model(file)
+    info = {
+        "model_type": "AnomalyDetection",
+        "task": "segmentation",
+        "labels": "Normal Anomaly",
+        "image_threshold": "0.5",
+        "pixel_threshold": "0.5",
+        "normalization_scale": "1.0",
+        "weights_precision": precision,
+        "inference_precision": "f32",
+    }
+    for key, value in info.items():
+        model.set_rt_info(value, ["model_info", key])
+    renewed = file.with_name(f".part-{file.name}")
+    ov.save_model(model, renewed, compress_to_fp16=False)
+    del model  # it maps the old file
+    for suffix in (".xml", ".bin"):
+        renewed.with_suffix(suffix).replace(file.with_suffix(suffix))
+
+
+@contextmanager
+def without_gradients(model: AnomalibModule) -> Iterator[None]:
+    """Make nothing of a model learn meanwhile."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(requires_grad=False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()

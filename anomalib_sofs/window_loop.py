@@ -1,0 +1,75 @@
+"""A loop as one operator, so that an exported graph takes one window after the other instead of all at once.
+
+torch's exporter cannot trace a Python loop over a symbolic number of windows, its own loop operators trace their body
+half a dozen times with symbolic sizes, and OpenVINO runs only some of them. So a loop is an operator that the exporter
+takes as it is, and what is done in it is recorded by itself (``model/exporting/loop.py``).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Body(NamedTuple):
+    """What a loop does each time."""
+
+    function: Callable[..., Tensor]
+    """Of one row of each tensor that is scanned, and of the whole other ones."""
+    examples: Callable[[], tuple[Tensor, ...]]
+    """Makes arguments to record it with; no side is 1, which would be taken for a constant."""
+    fixed: tuple[int, ...] = ()
+    """Sizes that no other arguments have otherwise; all others are free."""
+
+
+class WindowLoops:
+    """Remembers from a run in eager mode what windows go through, and the loops of the graph that is traced then."""
+
+    segment: Callable[[Tensor], Tensor]
+    """Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``."""
+    maps: int
+    """Maps per window, C."""
+    device: torch.device
+    """Where the windows are."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Body] = []
+
+    def run(self, body: Body, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """Do something for each row of the scanned tensors ``(n, ...)``; results ``(n, *shape)``."""
+        self.bodies.append(body)
+        return in_loop(len(self.bodies) - 1, list(scanned), list(whole), list(shape))
+
+
+_current: list[WindowLoops] = []
+
+
+@contextmanager
+def exporting_loops() -> Iterator[WindowLoops]:
+    """Make graphs that are traced inside hold loops; the model has to be run once in eager mode before."""
+    _current.append(WindowLoops())
+    try:
+        yield _current[-1]
+    finally:
+        _current.pop()
+
+
+def current_loops() -> WindowLoops | None:
+    """Return the loops of the export that is going on."""
+    return _current[-1] if _current else None
+
+
+@torch.library.custom_op("anomalib_sofs::in_loop", mutates_args=())
+def in_loop(body: int, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Run a body, by its number, for each row of the scanned tensors."""
+    del shape
+    function = _current[-1].bodies[body].function
+    return torch.stack([function(*rows, *whole) for rows in zip(*scanned, strict=True)])
+
+
+@in_loop.register_fake
+def _(body: int, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    del body
+    return torch.empty(scanned[0].shape[0], *shape, device=whole[0].device)

@@ -44,6 +44,7 @@ from .equal_sizes import check_not_resized
 from .exporting.mixin import SofsExport
 from .false_alarms import GoodImages, check_one_category, good_images, learn_limits, told_by, warn_of_limits
 from .heads import HeadName, SegmentationHead, build_head, head_layers
+from .normal_images import normal_training_images
 from .normality.detector import Prediction
 from .post_processor import SofsPostProcessor
 from .region_of_interest import RegionOfInterest
@@ -229,29 +230,11 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
             if self.post_processor is not None:
                 self.post_processor.use_probabilities(probabilities=True)
         elif len(self.model.support) == 0:
-            self.set_support(self._normal_training_images())
+            self.set_support(
+                normal_training_images(self.datamodule, self.shot, self.support_selection, self.support_seed)
+            )
         else:
             self._adapt(self.model.support)  # of a checkpoint, or prepared before
-
-    def _normal_training_images(self) -> SupportSet:
-        """Read the first (or drawn) ``shot`` normal training images of a stock datamodule."""
-        train_data = getattr(self.datamodule, "train_data", None)
-        if train_data is None:
-            msg = (
-                "No support set: pass support=FOLDER (image/ and mask/), load a checkpoint that carries one, or use a "
-                "datamodule with normal training images."
-            )
-            raise RuntimeError(msg)
-        samples = train_data.samples
-        paths = sorted(samples[samples.label_index == 0].image_path.astype(str))
-        if len(paths) < self.shot:
-            msg = f"{len(paths)} normal training images, but shot is {self.shot}. Lower shot or add normal images."
-            raise ValueError(msg)
-        if self.support_selection == "random":
-            generator = torch.Generator().manual_seed(self.support_seed)
-            paths = sorted(paths[i] for i in torch.randperm(len(paths), generator=generator).tolist()[: self.shot])
-        images = [read_image(path) for path in paths[: self.shot]]
-        return SupportSet(images, [torch.zeros(i.shape[-2:]) for i in images], paths=paths[: self.shot])
 
     @property
     def _episodic(self) -> bool:

@@ -103,4 +103,4 @@ def test_evidence_can_be_switched_off():
         with torch.no_grad():
             found.append(float(sofs.model(image).pred_score))
     assert found[0] < 0.1
-    assert found[1] > 0.9
+    assert found[1] > 0.8

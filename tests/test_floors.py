@@ -13,7 +13,7 @@ from anomalib_sofs.data.surface_episodes import NOVEL, render_product
 from .conftest import REAL_DATA, needs_real_data
 
 SLACK = 2.0
-SURFACES = {"ground_steel_0": 53.4, "woven_fabric_0": 45.8, "ceramic_0": 51.0, "plastic_0": 53.1}
+SURFACES = {"ground_steel_0": 66.5, "woven_fabric_0": 49.2, "ceramic_0": 53.7, "plastic_0": 53.6}
 
 
 def miou(root, category: str, limit: int) -> float:
@@ -28,11 +28,17 @@ def miou(root, category: str, limit: int) -> float:
 @pytest.mark.parametrize(("surface", "measured"), SURFACES.items())
 def test_rendered_surfaces_that_were_never_trained_on(tmp_path, surface, measured):
     assert surface.removesuffix("_0") in NOVEL
-    render_product(tmp_path, surface, 6, 256)
-    assert miou(tmp_path, surface, limit=6) > measured - SLACK
+    render_product(tmp_path, surface, 4, 256)
+    assert miou(tmp_path, surface, limit=4) > measured - SLACK
 
 
 @needs_real_data
-@pytest.mark.parametrize(("category", "measured"), [("magnetic_tile", 34.5), ("steel_strip", 51.1)])
-def test_real_parts(category, measured):
-    assert miou(REAL_DATA, category, limit=20) > measured - SLACK
+@pytest.mark.parametrize(
+    ("category", "limit", "measured"),
+    [
+        ("ballscrew", 4, 42.0), ("ballscrew_kgt", 4, 16.7), ("magnetic_tile", 4, 45.7),
+        ("solar_el", 6, 17.1), ("steel_strip", 10, 55.6), ("transistor", 1, 20.3),
+    ],
+)  # fmt: skip
+def test_real_parts(category, limit, measured):
+    assert miou(REAL_DATA, category, limit) > measured - SLACK

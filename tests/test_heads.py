@@ -176,7 +176,7 @@ def test_the_default_head_keeps_native_resolution_however_much_is_marked(share):
     result = model(query(model, 300, 200), encoding)
     handle.remove()
     assert result.anomaly_map.shape == (1, 300, 200)
-    assert sizes == [(256, 256)] * 6  # windows of 128 pixels, enlarged twice
+    assert sizes == [(320, 256)] * 4  # windows of 160 x 128 pixels, enlarged twice: three of 128 were more
 
 
 def test_a_large_defect_is_seen_on_the_whole_image_in_the_papers_form():

@@ -2,7 +2,7 @@
 
 import torch
 
-from .helpers_model import crops_of, default_model, marked, paper_model, support
+from .helpers_model import crops_of, default_model, marked, paper_model, support, surface
 
 ACROSS = marked(128, 128, (60, 30, 63, 100), seed=1)
 
@@ -23,7 +23,7 @@ def test_a_line_that_was_marked_across_is_found_up_and_down():
 
 
 def test_marked_images_are_seen_in_two_turns_and_normal_ones_alone_in_four():
-    normal = ACROSS[0], torch.zeros(128, 128)
+    normal = surface(128, 128, seed=5), torch.zeros(128, 128)
     for model, images, passes in (
         (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 4),
         (paper_model(), [ACROSS], 1), (paper_model(), [normal], 4),

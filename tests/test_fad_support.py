@@ -1,12 +1,11 @@
 """Which images few-shot anomaly detection takes as its support, over anomalib's own datamodules."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from anomalib.data import Folder, MVTecAD, Tabular
 
-from anomalib_sofs import Sofs
+from anomalib_sofs.model.normal_images import normal_training_images
 
 from . import trees
 
@@ -44,12 +43,10 @@ def tabular(root):
     return Tabular(name="cup", samples=samples, num_workers=0)
 
 
-def support(datamodule, **arguments):
+def support(datamodule, *, shot, support_selection="first", support_seed=0):
     if not hasattr(datamodule, "train_data"):
         datamodule.setup()
-    model = Sofs(weights=None, **arguments)
-    model._trainer = SimpleNamespace(datamodule=datamodule)
-    chosen = model._normal_training_images()
+    chosen = normal_training_images(datamodule, shot, support_selection, support_seed)
     assert chosen.normal
     return ["/".join(Path(path).parts[-4:]) for path in chosen.paths]
 

@@ -39,7 +39,7 @@ class DiscriminantHead(nn.Module):
         super().__init__()
         self.head = head
         self.windows, self.turns, self.resizes_large = head.windows, head.turns, head.resizes_large
-        self.background_windows = head.background_windows
+        self.background_windows, self.weighs_rejected = head.background_windows, head.weighs_rejected
 
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
         """Encode as the full model does."""
@@ -67,6 +67,7 @@ class PriorHead(nn.Module):
     windows = Windows()
     turns: Sequence[int] = (0,)
     background_windows = 0
+    weighs_rejected = False
     resizes_large = False
 
     @staticmethod

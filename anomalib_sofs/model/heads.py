@@ -31,6 +31,8 @@ class Segmenter(Protocol):
     """Quarter turns in which it sees every support crop."""
     background_windows: int
     """Most windows that it sees of the rest of a marked image, beside those over the marks."""
+    weighs_rejected: bool
+    """Whether rejected regions are more to it than background."""
     resizes_large: bool
     """Whether it sees defects that cover much of their image on the whole image, resized to a window."""
 

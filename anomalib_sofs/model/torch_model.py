@@ -18,7 +18,6 @@ from .heads import Segmenter, build_detector
 from .least_area import drop_small, highest_level
 from .normality.detector import AnomalyDetector, Prediction
 from .preview import preview
-from .relation.head import RelationHead
 from .support import SupportSet, shows_defect
 from .support_crops import Features, SupportCrops, crop_cache, seen_whole
 
@@ -91,7 +90,7 @@ class SofsModel(nn.Module):
         """
         self.backbone.ensure_weights()
         task = self.detector if support.normal else self._trained_head()
-        if support.shows_rejected and not isinstance(task, RelationHead):
+        if support.shows_rejected and not task.weighs_rejected:
             warn_once(
                 "rejected",
                 "Rejected regions are background like any other here: %s cannot weigh them. Only head='relation' with "

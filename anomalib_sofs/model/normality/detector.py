@@ -52,6 +52,7 @@ class AnomalyDetector(nn.Module, ABC):
 
     background_windows = 0
     """There are no marks to look beside."""
+    weighs_rejected = False
     turns: Sequence[int] = (0,)
     """Quarter turns in which support images are seen."""
     resizes_large = False

@@ -50,6 +50,7 @@ class PaperHead(nn.Module):
 
     turns = (0,)
     background_windows = 0
+    weighs_rejected = False
 
     def __init__(
         self,

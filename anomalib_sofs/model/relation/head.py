@@ -63,6 +63,7 @@ class RelationHead(nn.Module):
     multiple = 32
     turns = (0, 1)
     """Quarter turns of the support: what is marked across may run up and down. Mirror images add nothing (measured)."""
+    weighs_rejected = True
     resizes_large = False
     norms_frozen: Tensor
 

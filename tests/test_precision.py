@@ -7,6 +7,7 @@ import torch
 
 from anomalib_sofs import Sofs
 from anomalib_sofs.model import SupportSet
+from anomalib_sofs.model.encoding import SupportEncoding
 
 from .helpers_model import default_model, marked, paper_model, support, surface
 
@@ -46,6 +47,11 @@ def test_a_model_of_another_precision_takes_its_support_along(make, dtype):
     found = other(other.normalise(QUERY)[None]).anomaly_map
     assert bool(torch.isfinite(found).all())
     assert float((found - expected).abs().quantile(0.99)) < (5e-2 if dtype == torch.bfloat16 else 1e-4)
+
+
+def test_limits_are_on_the_device_that_encoded_the_support():
+    encoding = SupportEncoding({"dent": {"cells": torch.empty(3, 2, device="meta")}})
+    assert encoding.limits.device.type == "meta"
 
 
 def test_a_support_follows_the_model_to_another_device():

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
 
 PEERS = ("patchcore", "padim", "anomalydino", "winclip")
@@ -73,6 +75,15 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _device(text: str) -> str:
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        msg = f"no device {text!r} here ({str(error).splitlines()[0]})"
+        raise argparse.ArgumentTypeError(msg) from error
+    return text
+
+
 def _threads(text: str) -> list[int]:
     everything = str(os.cpu_count() or 1)
     return _numbers(1)(",".join(everything if name.lower() == "all" else name for name in _names(text)))
@@ -113,6 +124,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
     for task in (fss, fad):
         _add_data(task)
+        task.add_argument("--device", type=_device, default="cpu", metavar="cpu,cuda", help="torch's name of a device")
     _add_fss(fss)
     fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")
     fad.add_argument(

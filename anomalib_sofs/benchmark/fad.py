@@ -40,7 +40,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     tables = detection_tables(arguments.root, arguments.categories, max(arguments.shots))
     if {"anomalydino", "winclip"} & set(arguments.peers):
         go_offline_unless_reachable()
-    clock = BackboneClock()
+    clock = BackboneClock(arguments.device)
     rows = []
     methods = [SOFS, *arguments.peers]
     for (category, table), name, shots in product(tables.items(), methods, arguments.shots):
@@ -88,7 +88,7 @@ def measure(
         engine = Engine(
             callbacks=[recorder],
             default_root_dir=folder,
-            accelerator="cpu",
+            accelerator=torch.device(clock.device).type,
             devices=1,
             limit_val_batches=0,
             enable_progress_bar=False,
@@ -96,7 +96,7 @@ def measure(
         )
         engine.fit(model, datamodule=data)
         engine.test(model, datamodule=data, verbose=False)
-    model.eval()
+    model.to(clock.device).eval()  # Lightning leaves it on the CPU
     result = recorder.result()  # a model that gives no numbers needs no clock
     with torch.inference_mode():
         return result | {"backbone_ratio": clock.ratio(model)}

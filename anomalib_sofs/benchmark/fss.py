@@ -41,8 +41,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     """
     tables = segmentation_tables(arguments.root, arguments.categories, max(arguments.shots))
     with torch.inference_mode():
-        methods = chosen_methods(arguments.weights)
-        ratios = measure_ratios(methods)
+        methods = chosen_methods(arguments.weights, arguments.device)
+        ratios = measure_ratios(methods, arguments.device)
         rows = []
         for category, table in tables.items():
             worst = WorstQueries()
@@ -73,7 +73,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     return rows
 
 
-def chosen_methods(weights: list[str]) -> list[Method]:
+def chosen_methods(weights: list[str], device: str) -> list[Method]:
     """Build the methods of one or several trained heads; what needs no training stands there once.
 
     Raises:
@@ -81,7 +81,7 @@ def chosen_methods(weights: list[str]) -> list[Method]:
     """
     methods: dict[str, Method] = {}
     for name in weights:
-        full, *baselines = (replace(method, name=method_id(method)) for method in build_methods(name))
+        full, *baselines = (replace(method, name=method_id(method)) for method in build_methods(name, device))
         if full.name in methods:
             msg = f"--weights {','.join(weights)}: {name} makes a second row {full.name!r}. Run them apart."
             raise BenchmarkError(msg)
@@ -111,9 +111,9 @@ def _counted(episodes: QueryEpisodes) -> int:
     return sum(row.label == defect_class for row, defect_class, _ in episodes.episodes)
 
 
-def measure_ratios(methods: list[Method]) -> dict[str, float]:
+def measure_ratios(methods: list[Method], device: str) -> dict[str, float]:
     """Measure each method's query of a 512 x 512 image in units of the bare backbone; support encoding excluded."""
-    clock, ratios = BackboneClock(), {}
+    clock, ratios = BackboneClock(device), {}
     for method in methods:
         support = method.encode.model.encode(probe_support())
         ratios[method.name] = clock.ratio(partial(method.probability, support=support))

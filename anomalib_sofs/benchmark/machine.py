@@ -30,7 +30,7 @@ def machine_in_words() -> str:
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         names = [line.split(":", 1)[1].strip() for line in lines]
         model = names[0] if names else model
-    gpu = f", {torch.cuda.get_device_name()} (not used)" if torch.cuda.is_available() else ""
+    gpu = f", {torch.cuda.get_device_name()} (where device says so)" if torch.cuda.is_available() else ""
     return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {platform.system()}{gpu}"
 
 

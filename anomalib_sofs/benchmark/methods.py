@@ -67,9 +67,9 @@ class Method:
     encode: "Encoder | LimitedEncoder"
 
     def probability(self, image: Tensor, support: SupportEncoding) -> Tensor:
-        """Segment an image ``([1,] 3, H, W)`` in [0, 1]: probabilities ``(H, W)``."""
-        image = self.model.normalise(image).reshape(1, *image.shape[-3:])
-        return self.model.predict(image, support).maps[0].amax(dim=0)
+        """Segment an image ``([1,] 3, H, W)`` in [0, 1]: probabilities ``(H, W)``, on the CPU."""
+        image = image.to(self.model.head_trained.device).reshape(1, *image.shape[-3:])
+        return self.model.predict(self.model.normalise(image), support).maps[0].amax(dim=0).cpu()
 
 
 def _full_model(weights: str) -> SofsModel:
@@ -99,19 +99,20 @@ def _full_model(weights: str) -> SofsModel:
 def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:
     model = SofsModel(backbone, head, like.detector, like.crops_per_shot).eval()
     model.get_buffer("head_trained").fill_(value=True)  # there is nothing to train
-    return model
+    return model.to(like.head_trained.device)
 
 
-def build_methods(weights: str | Path) -> list[Method]:
+def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
     """Build the rows: the full model, its ablation, and the training-free prior of the paper.
 
     Args:
         weights: ``"default"`` or a file.
+        device: Where they compute.
 
     Raises:
         BenchmarkError: If the weights cannot be had.
     """
-    full = _full_model(str(weights))
+    full = _full_model(str(weights)).to(device)
     encoder = Encoder(full)
     methods = [Method(FULL, full, encoder)]
     if isinstance(full.head, RelationHead):

@@ -80,7 +80,7 @@ class RawScores(Callback):
             self.found += decided.pred_label.flatten().tolist()
         for row, path in enumerate(outputs.image_path):
             size = image_size(path)
-            anomaly_map = outputs.anomaly_map[row].float().reshape(1, 1, *outputs.anomaly_map.shape[-2:])
+            anomaly_map = outputs.anomaly_map[row].float().cpu().reshape(1, 1, *outputs.anomaly_map.shape[-2:])
             native = F.interpolate(anomaly_map, size=size, mode="bilinear", align_corners=False)
             self.scores.append(float(outputs.pred_score[row]))
             self.defect.append(path in self.masks)

@@ -25,6 +25,8 @@ def seconds(run: Query, image: Tensor) -> float:
     """Return the time of one call in seconds."""
     start = time.perf_counter()
     run(image)
+    if image.is_cuda:
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -73,10 +75,15 @@ def alternate(first: Query, second: Query, image: Tensor, rounds: int = ROUNDS) 
 
 
 class BackboneClock:
-    """Compares queries with one pass of the bare default backbone, strides 4 to 32, over the same image."""
+    """Compares queries with one pass of the bare default backbone, strides 4 to 32, over the same image.
 
-    def __init__(self) -> None:
-        self.backbone = bare_backbone()
+    Args:
+        device: Where both compute.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.backbone = bare_backbone().to(device)
 
     def ratio(self, query: Query) -> float:
         """Measure a query in alternation with the backbone.
@@ -87,5 +94,5 @@ class BackboneClock:
         Returns:
             Median time of the query over median time of the backbone.
         """
-        bare, whole = alternate(self.backbone, query, probe_image()[None])
+        bare, whole = alternate(self.backbone, query, probe_image()[None].to(self.device))
         return whole / bare

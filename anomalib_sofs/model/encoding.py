@@ -71,7 +71,8 @@ class SupportEncoding(nn.Module):
         self.record: SupportRecord = record or {"images": [], "labels": [], "normal": normal}
         self.register_buffer("preview", preview)
         # an empty encoding has no other tensor that tells which device the model is on
-        self.register_buffer("anchor", torch.empty(0), persistent=False)
+        known = [value for encoding in (classes or {}).values() for value in encoding.values()]
+        self.register_buffer("anchor", torch.empty(0, device=known[0].device if known else None), persistent=False)
         self.normal = normal
         self.whole = whole
         self.roi: RegionOfInterest | None = None

@@ -57,6 +57,7 @@ class Plan(NamedTuple):
         large: Share of the groups with pictures as large as a window.
         products: From how many products the parts come, see :data:`PRODUCTS`.
         nearer: How much nearer the camera stands, see :data:`NEARER`.
+        varied: Share of the pictures that have a light and a camera of their own.
     """
 
     surfaces: tuple[str, ...] = TRAINED_ON
@@ -65,6 +66,7 @@ class Plan(NamedTuple):
     large: float = 0.0
     products: tuple[int, ...] = PRODUCTS
     nearer: tuple[float, ...] = NEARER
+    varied: float = 1.0
 
 
 def groups(cache: Path, plan: Plan, count: int, workers: int) -> list[Path]:
@@ -126,7 +128,7 @@ class Group:
     """
 
     def __init__(self, rng: random.Random, plan: Plan) -> None:
-        self.rng = rng
+        self.rng, self.varied = rng, plan.varied
         self.surface = rng.choice(plan.surfaces)
         self.defect = rng.choice(defect_classes(self.surface))
         self.look = rng.randrange(10**6)
@@ -173,7 +175,8 @@ class Group:
             image = np.repeat(image.mean(2, keepdims=True), 3, 2).astype(np.uint8)
         if self.generous:
             mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * self.generous + 1,) * 2))
-        return _photographed(image, rng), np.ascontiguousarray(mask)
+        own = self.varied == 1 or rng.random() < self.varied
+        return _photographed(image, rng) if own else image, np.ascontiguousarray(mask)
 
 
 def _window(rng: random.Random, mask: np.ndarray, h: int, w: int) -> tuple[slice, slice]:

@@ -4,7 +4,8 @@ import subprocess
 import sys
 import zipfile
 
-from .conftest import REPOSITORY, run
+from .conftest import REPOSITORY
+from .helpers_scripts import run
 
 LIST = "from anomalib.models import list_models; print('sofs' in list_models())"
 

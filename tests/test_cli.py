@@ -17,7 +17,8 @@ from anomalib_sofs import Sofs, SupportSet
 from anomalib_sofs.data.surfaces import render
 from anomalib_sofs.tensors import read_image
 
-from .conftest import REAL_DATA, REPOSITORY, SCRIPTS, needs_real_data, pictures_folder, run, table
+from .conftest import REAL_DATA, REPOSITORY, needs_real_data, pictures_folder, table
+from .helpers_scripts import SCRIPTS, run
 
 QUICK = ("--data.num_workers", "0", "--trainer.accelerator", "cpu")
 EPISODES = ("--data.crop_size", "96", "--data.episodes_per_epoch", "4", *QUICK)

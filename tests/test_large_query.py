@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from .conftest import REPOSITORY, run
+from .conftest import REPOSITORY
+from .helpers_scripts import run
 
 SCRIPT = """
 import json, sys, time

@@ -1,9 +1,7 @@
-"""Helpers for all tests: rendered data, the real `anomalib` script, and the numbers that it prints."""
+"""Helpers for all tests: rendered data, and the numbers that the `anomalib` script prints."""
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from anomalib_sofs.data.surface_episodes import render_product
 from anomalib_sofs.data.surfaces import render
 
 REPOSITORY = Path(__file__).parent.parent
-SCRIPTS = Path(sys.executable).parent
 REAL_DATA = Path(os.environ.get("ANOMALIB_SOFS_DATA", REPOSITORY.parent / "shared" / "data"))
 PRODUCTS = ("casting_0", "wood_0")
 
@@ -22,26 +19,6 @@ needs_real_data = pytest.mark.skipif(
     not REAL_DATA.is_dir(),
     reason=f"no real images at {REAL_DATA}; ANOMALIB_SOFS_DATA names another folder",
 )
-
-
-def run(*command, cwd, env=None, check=True, timeout=300):
-    """Run a command of the virtual environment and return the finished process, its output as text."""
-    program = SCRIPTS / str(command[0])
-    environment = os.environ | {"PYTHONWARNINGS": "ignore", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"} | (env or {})
-    done = subprocess.run(
-        [program if program.exists() else command[0], *map(str, command[1:])],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    if check and done.returncode:
-        pytest.fail(
-            f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
-        )
-    return done
 
 
 def table(output):

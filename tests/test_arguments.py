@@ -6,7 +6,7 @@ from jsonargparse.typing import NonNegativeInt, OpenUnitInterval, PositiveInt
 
 from anomalib_sofs import FolderEpisodes, MVTecLike, Sofs, SurfaceEpisodes
 
-from .conftest import run
+from .helpers_scripts import run
 
 
 @pytest.mark.parametrize(

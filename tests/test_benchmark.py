@@ -30,6 +30,8 @@ from anomalib_sofs.data.items import EpisodeItem
 from anomalib_sofs.data.surfaces import render
 from anomalib_sofs.metrics import EpisodeIoU
 
+from .helpers_scripts import run
+
 SURFACE, CLASSES, SIZE = "ground_steel", ("scratch", "pit"), (96, 80)
 
 
@@ -83,11 +85,10 @@ def fss(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path
 @pytest.fixture(scope="module")
 def fad(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     file = tmp_path_factory.mktemp("fad") / "fad.json"
-    done = benchmark(
-        "fad", "--root", root, "--categories", "plate", "--shots", "1,2", "--draws", 2,
-        "--peers", "patchcore,winclip", "--limit", 2, "--json", file,
+    done = run(
+        "anomalib-sofs", "benchmark", "fad", "--root", root, "--categories", "plate", "--shots", "1,2", "--draws", 2,
+        "--peers", "patchcore,winclip", "--limit", 2, "--json", file, cwd=file.parent,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     return done.stdout, file
 
 

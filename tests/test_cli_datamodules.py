@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from . import trees
-from .conftest import pictures_folder, run, table
+from .conftest import pictures_folder, table
+from .helpers_scripts import run
 
 QUICK = ("--data.crop_size", "32", "--data.episodes_per_epoch", "8", "--data.num_workers", "0", "--trainer.accelerator",
          "cpu")  # fmt: skip

@@ -14,7 +14,8 @@ from anomalib_sofs import MVTecADEpisodes, Sofs, SupportSet
 from anomalib_sofs.model.post_processor import SofsPostProcessor
 from anomalib_sofs.tensors import read_image
 
-from .conftest import run, table
+from .conftest import table
+from .helpers_scripts import run
 
 ROWS = {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_AUPRO", "pixel_F1Score"}
 

@@ -21,8 +21,8 @@ from anomalib_sofs.model.false_alarms import (
     told_by,
 )
 
-from .conftest import run
 from .helpers_model import backbone, default_model, marked, paper_model, support
+from .helpers_scripts import run
 
 DARK = marked(120, 140, (50, 60, 57, 66), seed=1)
 PALE = marked(120, 140, (20, 30, 27, 36), seed=3, value=0.9)

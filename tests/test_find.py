@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import pictures_folder, run
+from .conftest import pictures_folder
+from .helpers_scripts import run
 
 
-def find(*arguments, cwd, check=True):
-    return run(sys.executable, "-m", "anomalib_sofs.cli", "find", *arguments, cwd=cwd, check=check)
+def find(*arguments, cwd, **how):
+    return run("anomalib-sofs", "find", *arguments, cwd=cwd, **how)
 
 
 def read(folder):
@@ -29,7 +30,8 @@ def read(folder):
 def test_finds_the_same_as_predict_and_says_little(support_folder, tmp_path):
     images = tmp_path / "images"
     shutil.copytree(support_folder / "images", images)
-    done = find(support_folder / "support", images, "--out", tmp_path / "found", cwd=tmp_path)
+    # fresh: what others say while they are imported counts, too
+    done = find(support_folder / "support", images, "--out", tmp_path / "found", cwd=tmp_path, fresh=True)
     predicted = run(
         "anomalib", "predict", "--model", "Sofs", "--model.support", support_folder / "support", "--data", images,
         cwd=tmp_path,

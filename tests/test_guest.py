@@ -14,7 +14,7 @@ from anomalib_sofs import MVTecADEpisodes, MVTecLike, Sofs
 from anomalib_sofs.data.surface_episodes import render_product
 
 from . import trees
-from .conftest import run
+from .helpers_scripts import run
 
 PATCHCORE = """
 import json, sys

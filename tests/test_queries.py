@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from anomalib_sofs import Sofs
 
 from . import trees
-from .conftest import SCRIPTS, pictures_folder, run
+from .conftest import pictures_folder
+from .helpers_scripts import SCRIPTS, run
 
 LONG = "n" * 236
 

@@ -14,7 +14,8 @@ from anomalib_sofs.results.folder import ResultsFolder
 from anomalib_sofs.results.names import result_stems
 
 from . import trees
-from .conftest import pictures_folder, run
+from .conftest import pictures_folder
+from .helpers_scripts import run
 
 
 @pytest.mark.parametrize(

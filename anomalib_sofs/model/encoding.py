@@ -148,7 +148,7 @@ class SupportEncoding(nn.Module):
             "normal": self.normal,
             "whole": self.whole,
             "record": dict(self.record),
-            "roi": None if self.roi is None else self.roi.state(),
+            "roi": None if self.roi is None else _tensors(self.roi),
             "least_area": self.least_area,
         }
 
@@ -169,7 +169,7 @@ class SupportEncoding(nn.Module):
         self.normal = state["normal"]
         self.whole = state["whole"]
         self.record = state["record"]
-        self.roi = RegionOfInterest(**state["roi"]) if state.get("roi") else None
+        self.roi = _roi(**state["roi"]) if state.get("roi") else None
         self.least_area = state.get("least_area", 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -191,6 +191,16 @@ class SupportEncoding(nn.Module):
             values = state_dict[f"{prefix}{index}.{name}"].to(device, copy=True)
             self.get_submodule(index).register_buffer(name, values)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _tensors(roi: RegionOfInterest) -> dict[str, Any]:
+    """Return a region of interest as plain data that a checkpoint may hold."""
+    masks = {stem: (height, width, torch.tensor(bits)) for stem, (height, width, bits) in roi.masks.items()}
+    return {"source": roi.source, "masks": masks}
+
+
+def _roi(source: str, masks: dict[str, tuple[int, int, Tensor]]) -> RegionOfInterest:
+    return RegionOfInterest(source, {stem: (h, w, bits.numpy()) for stem, (h, w, bits) in masks.items()})
 
 
 def encoding_bytes(encoding: SupportEncoding) -> int:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.annotations.labels import DEFECT
+from anomalib_sofs.arrays import full_precision
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Features
 from anomalib_sofs.model.least_area import drop_small
-from anomalib_sofs.model.precision import full_precision
 from anomalib_sofs.model.resizing import shrunk
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows

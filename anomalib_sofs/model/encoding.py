@@ -1,11 +1,12 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
 from collections.abc import Callable
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .examples import SupportRecord
 from .region_of_interest import RegionOfInterest
 
 Encoding = dict[str, Tensor]
@@ -13,27 +14,6 @@ Encoding = dict[str, Tensor]
 
 VERSION = 2
 """Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
-
-
-class SupportRecord(TypedDict):
-    """Which support set made a result, as plain data: it goes into checkpoints and into the results' JSON."""
-
-    images: list[str]
-    """Files of the support images, or what stands for them."""
-    labels: list[str]
-    """Class of each of them, ``good`` where it is normal, ``not`` where it shows a rejected region."""
-    normal: bool
-    """Whether every support image is normal (few-shot anomaly detection)."""
-    good: NotRequired[list[str]]
-    """Good images that told the limits, see :mod:`.false_alarms`."""
-    false_alarms: NotRequired[float]
-    """Share of good images that may get a region, by these limits."""
-    limits: NotRequired[dict[str, float]]
-    """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
-    roi: NotRequired[str]
-    """Mask, or folder of masks, of the region of interest."""
-    least_area: NotRequired[int]
-    """Pixels of the smallest region that counts."""
 
 
 LIMIT = "limit"

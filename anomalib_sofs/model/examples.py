@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, NotRequired, Self, TypedDict, TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from anomalib_sofs.annotations.labels import DEFECT, IGNORE, NORMAL
+from anomalib_sofs.annotations.mask_folders import REJECTED
 from anomalib_sofs.annotations.masks import MOST_CLASSES
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.arrays import Array
@@ -16,6 +17,27 @@ T = TypeVar("T")
 
 LOOKS_INVERTED = 0.99  # share of an image that hardly any defect covers
 ROUNDING = 1e-4  # by which arithmetic may leave [0, 1]
+
+
+class SupportRecord(TypedDict):
+    """Which support set made a result, as plain data: it goes into checkpoints and into the results' JSON."""
+
+    images: list[str]
+    """Files of the support images, or what stands for them."""
+    labels: list[str]
+    """Class of each of them, ``good`` where it is normal, ``not`` where it shows a rejected region."""
+    normal: bool
+    """Whether every support image is normal (few-shot anomaly detection)."""
+    good: NotRequired[list[str]]
+    """Good images that told the limits, see :mod:`.false_alarms`."""
+    false_alarms: NotRequired[float]
+    """Share of good images that may get a region, by these limits."""
+    limits: NotRequired[dict[str, float]]
+    """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
+    roi: NotRequired[str]
+    """Mask, or folder of masks, of the region of interest."""
+    least_area: NotRequired[int]
+    """Pixels of the smallest region that counts."""
 
 
 def shows_defect(mask: Array) -> bool:
@@ -260,3 +282,11 @@ def _check_background(mask: Array, path: str) -> None:
 
 def _size(values: Array) -> str:
     return f"{values.shape[-1]} x {values.shape[-2]}"
+
+def record_of(support: Examples) -> SupportRecord:
+    """Describe a support set for whoever reads the results."""
+    examples = zip(support.labels, support.masks, support.rejected, strict=True)
+    labels = [
+        label if shows_defect(mask) else NORMAL if rejected is None else REJECTED for label, mask, rejected in examples
+    ]
+    return {"images": list(support.paths), "labels": labels, "normal": support.normal}

@@ -8,14 +8,12 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_sofs.annotations.labels import NORMAL
-from anomalib_sofs.annotations.mask_folders import REJECTED
 from anomalib_sofs.annotations.notices import warn_once
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
 from .crop_cache import crop_cache
-from .encoding import SupportEncoding, SupportRecord
-from .examples import shows_defect
+from .encoding import SupportEncoding
+from .examples import record_of
 from .heads import Segmenter, build_detector
 from .least_area import highest_level
 from .normality.detector import AnomalyDetector, Prediction
@@ -217,12 +215,3 @@ def _say_resized(support: SupportSet, size: int) -> None:
             largest,
             size,
         )
-
-
-def record_of(support: SupportSet) -> SupportRecord:
-    """Describe a support set for whoever reads the results."""
-    examples = zip(support.labels, support.masks, support.rejected, strict=True)
-    labels = [
-        label if shows_defect(mask) else NORMAL if rejected is None else REJECTED for label, mask, rejected in examples
-    ]
-    return {"images": list(support.paths), "labels": labels, "normal": support.normal}

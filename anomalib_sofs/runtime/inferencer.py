@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_sofs.annotations.labels import DEFECT, NORMAL
 from anomalib_sofs.annotations.masks import read_marks
 from anomalib_sofs.images import read_stored
-from anomalib_sofs.model.examples import Examples, shows_defect
+from anomalib_sofs.model.examples import Examples, record_of
 from anomalib_sofs.model.probabilities import only_inside, probabilities
 from anomalib_sofs.model.relation.marks import Channels, Look, encode_marks, stacked
 from anomalib_sofs.model.relation.whole_image import judged, weighed
@@ -143,12 +142,8 @@ class SofsInferencer:
         pixels = [as_pixels(image) for image in images]
         marks = [as_marks(mask, image.shape[-2:]) for mask, image in zip(masks, pixels, strict=True)]
         names = [str(i) if isinstance(i, str | Path) else f"support image {n}" for n, i in enumerate(images)]
-        labels = list(classes or [DEFECT] * len(images))
-        labels = [label if shows_defect(mask) else NORMAL for label, mask in zip(labels, marks, strict=True)]
-        examples = Examples(pixels, marks, labels, names)
+        encoded = self._encoded(Examples(pixels, marks, list(classes or []), names))
         before = self._support
-        record: dict[str, Any] = {"images": names, "labels": labels, "normal": examples.normal}
-        encoded = self._encoded(examples, record)
         if before is not None:
             if "limits" in before.record:
                 logger.warning(
@@ -156,10 +151,10 @@ class SofsInferencer:
                     len(before.record.get("good", [])),
                 )
             kept = {name: before.record[name] for name in ("roi", "least_area") if name in before.record}
-            encoded = replace(encoded, roi=before.roi, least_area=before.least_area, record=record | kept)
+            encoded = replace(encoded, roi=before.roi, least_area=before.least_area, record={**encoded.record, **kept})
         self._use(encoded)
 
-    def _encoded(self, examples: Examples, record: dict[str, Any]) -> Encoded:
+    def _encoded(self, examples: Examples) -> Encoded:
         if examples.normal:
             msg = "No mask marks a defect. Bundles find marked defects; good parts alone need PyTorch."
             raise ValueError(msg)
@@ -173,7 +168,8 @@ class SofsInferencer:
             cache=CropsInMemory(),
         )
         classes = encode_marks(crops, self._networks.features, self._networks.look, self._channels)
-        return Encoded(list(classes), [_single(one) for one in classes.values()], normal=False, record=record)
+        arrays = [_single(one) for one in classes.values()]
+        return Encoded(list(classes), arrays, normal=False, record=record_of(examples))
 
     def predict(self, image: ImageLike) -> Prediction:
         """Find on an image of any size what is marked, window by window.
@@ -200,10 +196,23 @@ class SofsInferencer:
     def _classes(self) -> dict[str, NDArray[np.float32]]:
         return stacked(self.support.classes)
 
-    def start(self, image: ImageLike, queue: WindowQueue, receiver: Callable[[Prediction], None]) -> None:
-        """Put all windows of an image into a queue; the receiver gets what was found when the last one was judged."""
+    def start(
+        self,
+        image: ImageLike,
+        queue: WindowQueue,
+        receiver: Callable[[Prediction], None],
+        pixels: NDArray[Any] | None = None,
+    ) -> None:
+        """Put all windows of an image into a queue; the receiver gets what was found when the last one was judged.
+
+        Args:
+            image: See :meth:`predict`.
+            queue: See :meth:`queue`.
+            receiver: Called in another thread.
+            pixels: What was read of it already ``(3, H, W)``.
+        """
         support, classes = self.support, self._classes
-        pixels = as_pixels(image)
+        pixels = as_pixels(image) if pixels is None else pixels
         name = str(image) if isinstance(image, str | Path) else None
         inside = None if support.roi is None else support.roi.inside(pixels.shape[-2:], name)[None, None]
         merging = Merging(pixels[None], self._windows)

@@ -44,7 +44,9 @@ def save(encoded: Encoded, path: Path) -> None:
     Raises:
         UnwritableError: If it cannot be written.
     """
-    arrays: dict[str, Any] = {f"class/{i}/{key}": value for i, one in enumerate(encoded.classes) for key, value in one.items()}
+    arrays: dict[str, Any] = {
+        f"class/{i}/{key}": value for i, one in enumerate(encoded.classes) for key, value in one.items()
+    }
     roi: dict[str, Any] | None = None
     if encoded.roi is not None:
         roi = {"source": encoded.roi.source, "masks": {}}

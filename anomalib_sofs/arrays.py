@@ -12,6 +12,8 @@ from array_api_compat import array_namespace, device, is_torch_array
 from numpy.typing import NDArray
 from PIL import Image
 
+from .images import as_floats
+
 Array: TypeAlias = Any
 """An array of numpy or a tensor of torch; what is returned is of the library, and on the device, of what was given."""
 
@@ -123,7 +125,7 @@ def bilinear(x: Array, size: tuple[int, int], *, antialias: bool = False) -> Arr
     """Resize maps ``(B, C, H, W)`` to ``(B, C, *size)``, pixels being areas (``align_corners`` is false).
 
     Args:
-        x: The maps.
+        x: The maps; of numpy also images of uint8, which become floating point in [0, 1].
         size: Height and width of the result.
         antialias: Whether every pixel of what becomes smaller has its share in the result.
     """
@@ -140,5 +142,6 @@ def bilinear(x: Array, size: tuple[int, int], *, antialias: bool = False) -> Arr
     resized = np.empty((*x.shape[:2], height, width), dtype=np.float32)
     for image, result in zip(x.reshape(-1, *x.shape[-2:]), resized.reshape(-1, height, width), strict=True):
         # Pillow's filter is a triangle as wide as the reduction, and of two pixels where there is none
-        result[:] = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+        values = Image.fromarray(as_floats(image))
+        result[:] = values.resize((width, height), Image.Resampling.BILINEAR)
     return resized

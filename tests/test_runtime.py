@@ -40,9 +40,8 @@ def tensor(image):
 
 
 def support_of(*examples, labels=()):
-    images, masks = zip(*examples, strict=True)
     empty = [np.zeros(image.shape[:2], np.uint8) if mask is None else mask for image, mask in examples]
-    return SupportSet([tensor(image) for image in images], [torch.from_numpy(m) for m in empty], list(labels))
+    return SupportSet([tensor(image) for image, _ in examples], [torch.from_numpy(m) for m in empty], list(labels))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def test_marks_change_on_the_line_and_give_what_pytorch_gives(model, bundle, tmp
         query[20:28, 140:155] = 51
         found = edge.predict(query)
         assert_equal(found, model, query)
-        for ours, theirs in zip(edge.support.classes, model.model.support.encodings, strict=True):
+        for ours, theirs in zip(edge.support.encodings, model.model.support.encodings, strict=True):
             assert set(ours) == set(theirs)
             for name, values in theirs.items():
                 np.testing.assert_allclose(ours[name], values.numpy(), rtol=1e-3, atol=1e-3, err_msg=name)
@@ -165,7 +164,27 @@ def test_rejected_regions_threshold_least_area_region_and_limits_survive(
     assert "1 good images told belong to the earlier support set" in caplog.text
     assert restricted.support.least_area == 20
     assert restricted.support.roi is not None
-    assert "limit" not in restricted.support.classes[0]
+    assert "limit" not in restricted.support.encodings[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_good_parts_alone_find_whatever_is_off_as_pytorch_does(model, inferencer, count):
+    """Larger than what is seen whole, so that images are resized; from one image, and from several."""
+    parts = [(surface(460, 300, seed=s).permute(1, 2, 0) * 255).round().byte().numpy() for s in range(count + 1)]
+    query = parts.pop()
+    query[200:216, 100:120] = 250
+    inferencer.set_support(parts, [None] * count)
+    before = model.model.support
+    try:
+        model.set_support(support_of(*((part, None) for part in parts)))
+        found = inferencer.predict(query)
+        assert_equal(found, model, query)
+        assert found.pred_score > 0.5
+        assert found.regions
+        assert_equal(inferencer.predict(GOOD), model, GOOD)
+    finally:
+        model.set_support(support_of(PIT, BUMP, labels=["pit", "bump"]))
+        model.model.support = before
 
 
 def test_importing_the_runtime_and_the_package_imports_no_heavy_package():

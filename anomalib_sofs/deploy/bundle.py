@@ -67,7 +67,7 @@ def export_bundle(model: "Sofs", folder: str | Path, precision: Precision = "fp3
         for network in networks(inner, head):
             write_network(network, aside)
         if len(inner.support):
-            save(encoded(inner.support), aside / SUPPORT)
+            save(encoded(inner.support, model.post_processor), aside / SUPPORT)
         Bundle(
             precision=precision,
             window_size=head.windows.size,
@@ -86,10 +86,20 @@ def export_bundle(model: "Sofs", folder: str | Path, precision: Precision = "fp3
     return folder
 
 
-def encoded(support: SupportEncoding) -> Encoded:
-    """Return a support encoding as arrays of numpy."""
+def encoded(support: SupportEncoding, rule: Any = None) -> Encoded:
+    """Return a support encoding as arrays of numpy, with what validation images told the post-processor."""
+    ranges = {}
+    if getattr(rule, "enable_normalization", False):
+        values = {
+            "map": [float(value) for value in (rule.pixel_min, rule.pixel_max, rule.pixel_threshold)],
+            "score": [float(value) for value in (rule.image_min, rule.image_max, rule.image_threshold)],
+        }
+        ranges = {name: told for name, told in values.items() if np.isfinite(told).all()}
     classes = [{name: to_numpy(value) for name, value in one.items()} for one in support.encodings]
-    return Encoded(list(support.names), classes, support.normal, support.record, support.roi, support.least_area)
+    return Encoded(
+        list(support.names), classes, support.normal, support.whole, support.record, support.roi, support.least_area,
+        ranges,
+    )  # fmt: skip
 
 
 def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
@@ -109,10 +119,8 @@ def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             expected = model.model.predict(model.model.normalise(image))
-        found = inferencer.predict(pixels)
-        difference = max(
-            _largest(found.anomaly_map, expected.maps.amax(dim=1)[0]), abs(found.pred_score - float(expected.score))
-        )
+        found = inferencer.raw(pixels)
+        difference = max(_largest(found.maps, expected.maps), _largest(found.score, expected.score))
         if not difference <= ALLOWED:  # also where it is no number
             msg = (
                 f"The bundle differs from PyTorch by {difference:.2g} on a random image of {size[1]} x {size[0]} "

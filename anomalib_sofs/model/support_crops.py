@@ -196,6 +196,22 @@ def seen_whole(support: Examples) -> bool:
     return all(covers_much(mask) for mask in support.marked_masks)
 
 
+def say_resized(support: Examples, size: int) -> None:
+    """Say once that the images of a support set are not seen at native resolution."""
+    sides = [max(image.shape[-2:]) for image in support.images]
+    largest = max(sides)
+    if largest > size:
+        path = support.paths[sides.index(largest)]
+        warn_once(
+            size,
+            "%s has %d pixels on its long side. Images are seen whole here, at most %d pixels long, and maps are "
+            "enlarged again: what is small may be missed. Cut large images into parts to keep their resolution.",
+            path,
+            largest,
+            size,
+        )
+
+
 def _say_left_out(path: str, windows: int, most: int) -> None:
     warn_once(
         path,

@@ -20,7 +20,7 @@ from .normality.detector import AnomalyDetector, Prediction
 from .preview import preview
 from .probabilities import only_inside, probabilities
 from .support import SupportSet
-from .support_crops import Features, SupportCrops, seen_whole
+from .support_crops import Features, SupportCrops, say_resized, seen_whole
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
 
@@ -100,7 +100,7 @@ class SofsModel(nn.Module):
             )
         whole = task.resizes_large and seen_whole(support)
         if whole:
-            _say_resized(support, task.windows.size)
+            say_resized(support, task.windows.size)
         crops = SupportCrops(
             support,
             task.windows,
@@ -199,19 +199,3 @@ def inside_of(image: Tensor, support: SupportEncoding, paths: Sequence[str] | No
         names = paths or [None]
     masks = [torch.from_numpy(support.roi.inside(size, name)) for name in names]
     return torch.stack(masks).to(image.device)[:, None]
-
-
-def _say_resized(support: SupportSet, size: int) -> None:
-    """Say once that the images of a support set are not seen at native resolution."""
-    sides = [max(image.shape[-2:]) for image in support.images]
-    largest = max(sides)
-    if largest > size:
-        path = support.paths[sides.index(largest)]
-        warn_once(
-            size,
-            "%s has %d pixels on its long side. Images are seen whole here, at most %d pixels long, and maps are "
-            "enlarged again: what is small may be missed. Cut large images into parts to keep their resolution.",
-            path,
-            largest,
-            size,
-        )

@@ -14,10 +14,12 @@ from PIL import Image
 from anomalib_sofs.annotations.masks import read_marks
 from anomalib_sofs.images import read_stored
 from anomalib_sofs.model.examples import Examples, record_of
+from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector
+from anomalib_sofs.model.normality.detector import Prediction as Found
 from anomalib_sofs.model.probabilities import only_inside, probabilities
 from anomalib_sofs.model.relation.marks import Channels, Look, encode_marks, stacked
 from anomalib_sofs.model.relation.whole_image import judged, weighed
-from anomalib_sofs.model.support_crops import SupportCrops
+from anomalib_sofs.model.support_crops import SupportCrops, say_resized
 from anomalib_sofs.results.regions import describe_region, find_regions
 from anomalib_sofs.results.writer import Result
 from anomalib_sofs.windows import Merging, Windows
@@ -73,6 +75,7 @@ class SofsInferencer:
         self.bundle = Bundle.read(self._folder)
         self._networks = Networks(self._folder, device)
         self._windows = Windows(self.bundle.window_size, self.bundle.multiple)
+        self._detector = CellSpaceDetector()
         self._channels = Channels(self.bundle.channels, self.bundle.fine_channels)
         self._support: Encoded | None = None
         self._queue: WindowQueue | None = None
@@ -155,21 +158,26 @@ class SofsInferencer:
         self._use(encoded)
 
     def _encoded(self, examples: Examples) -> Encoded:
-        if examples.normal:
-            msg = "No mask marks a defect. Bundles find marked defects; good parts alone need PyTorch."
-            raise ValueError(msg)
+        normal = examples.normal
+        windows = self._detector.windows if normal else self._windows
+        if normal:
+            say_resized(examples, windows.size)
         crops = SupportCrops(
             examples,
-            self._windows,
+            windows,
             lambda image: image,  # networks take images in [0, 1]
             per_image=self.bundle.crops_per_shot,
-            background=self.bundle.background_windows,
-            turns=self.bundle.turns,
+            background=0 if normal else self.bundle.background_windows,
+            turns=self._detector.turns if normal else self.bundle.turns,
+            whole=normal,
             cache=CropsInMemory(),
         )
-        classes = encode_marks(crops, self._networks.features, self._networks.look, self._channels)
+        if normal:
+            classes = self._detector.encode(self._networks.normal_features, crops)
+        else:
+            classes = encode_marks(crops, self._networks.features, self._networks.look, self._channels)
         arrays = [_single(one) for one in classes.values()]
-        return Encoded(list(classes), arrays, normal=False, record=record_of(examples))
+        return Encoded(list(classes), arrays, normal=normal, whole=normal, record=record_of(examples))
 
     def predict(self, image: ImageLike) -> Prediction:
         """Find on an image of any size what is marked, window by window.
@@ -181,26 +189,46 @@ class SofsInferencer:
             RuntimeError: If there is no support yet.
             ValueError: If the image cannot be read, or the region of interest does not fit.
         """
-        found: list[Prediction] = []
+        return self.decided(self.raw(image))
+
+    def raw(self, image: ImageLike) -> Found:
+        """Return the maps of all classes and the score, before anything is decided, see :meth:`predict`."""
+        found: list[Found] = []
         if self._queue is None:
             self._queue = self.queue(jobs=1)
         self.start(image, self._queue, found.append)
-        self._queue.finish()
+        if self._queue is not None:
+            self._queue.finish()
         return found[0]
 
-    def queue(self, jobs: int | None = None) -> WindowQueue:
-        """Make a queue of windows for :meth:`start`, see :meth:`.networks.Networks.windows`."""
+    def decided(self, found: Found) -> Prediction:
+        """Give every pixel that is a defect its class."""
+        names, ranges = self.support.names, self.support.ranges
+        maps, score = found.maps[0], float(found.score[0])
+        if ranges:
+            maps, score = _normalised(maps, ranges.get("map")), float(_normalised(score, ranges.get("score")))
+        anomaly_map = maps.max(axis=0)
+        numbers = (maps.argmax(axis=0) + 1).astype(np.uint8 if len(names) < 256 else np.uint16)  # noqa: PLR2004
+        return Prediction(anomaly_map, np.where(anomaly_map > THRESHOLD, numbers, numbers.dtype.type(0)), score, names)
+
+    def queue(self, jobs: int | None = None) -> WindowQueue | None:
+        """Make a queue of windows for :meth:`start`, see :meth:`.networks.Networks.windows`.
+
+        There is none in anomaly detection, which sees images whole, one at a time.
+        """
+        if self.support.normal:
+            return None
         return self._networks.windows(self._classes, jobs)
 
     @property
     def _classes(self) -> dict[str, NDArray[np.float32]]:
-        return stacked(self.support.classes)
+        return stacked(self.support.encodings)
 
     def start(
         self,
         image: ImageLike,
-        queue: WindowQueue,
-        receiver: Callable[[Prediction], None],
+        queue: WindowQueue | None,
+        receiver: Callable[[Found], None],
         pixels: NDArray[Any] | None = None,
     ) -> None:
         """Put all windows of an image into a queue; the receiver gets what was found when the last one was judged.
@@ -211,10 +239,14 @@ class SofsInferencer:
             receiver: Called in another thread.
             pixels: What was read of it already ``(3, H, W)``.
         """
-        support, classes = self.support, self._classes
+        support = self.support
         pixels = as_pixels(image) if pixels is None else pixels
         name = str(image) if isinstance(image, str | Path) else None
         inside = None if support.roi is None else support.roi.inside(pixels.shape[-2:], name)[None, None]
+        if queue is None:
+            receiver(self._detector.predict(self._networks.normal_features, pixels[None], support, inside))
+            return
+        classes = self._classes
         merging = Merging(pixels[None], self._windows)
         lock, seen = Lock(), 0
 
@@ -231,20 +263,21 @@ class SofsInferencer:
 
     def _finished(
         self, found: NDArray[np.float32], classes: dict[str, NDArray[np.float32]], inside: NDArray[np.bool_] | None
-    ) -> Prediction:
-        """Decide on the whole image."""
+    ) -> Found:
+        """Weigh the image as a whole."""
         logits = only_inside(judged(found, classes, evidence=self.bundle.evidence, inside=inside), inside)
         del found
         limits = classes.get("limit", np.full(len(self.support.names), -np.inf)).clip(self.bundle.threshold_logit, None)
-        maps = probabilities(logits, limits.astype(np.float32), self.support.least_area)[0]
-        return decided(maps, float(maps.max()), self.support.names)
+        maps = probabilities(logits, limits.astype(np.float32), self.support.least_area)
+        return Found(maps, maps.max(axis=(1, 2, 3)))
 
 
-def decided(maps: NDArray[np.float32], score: float, names: Sequence[str]) -> Prediction:
-    """Give every pixel that is a defect its class."""
-    anomaly_map = maps.max(axis=0)
-    numbers = (maps.argmax(axis=0) + 1).astype(np.uint8 if len(names) < 256 else np.uint16)  # noqa: PLR2004
-    return Prediction(anomaly_map, np.where(anomaly_map > THRESHOLD, numbers, numbers.dtype.type(0)), score, names)
+def _normalised(values: Any, told: Sequence[float] | None) -> Any:
+    """Bring values to where the threshold is 0.5, as anomalib does it (``PostProcessor``)."""
+    if told is None:
+        return values
+    low, high, threshold = told
+    return np.clip((values - threshold) / ((high - low) or 1) + THRESHOLD, 0, 1)
 
 
 def as_result(prediction: Prediction, image: Path, support: Encoded) -> Result:

@@ -76,8 +76,9 @@ class Networks:
         """Extract the coarse and the fine grid of windows ``(n, 3, h, w)`` in [0, 1]."""
         return _outputs(self._features([as_floats(windows)]))
 
-    def normal_features(self, images: Values) -> list[Values]:
-        """Extract the layers that anomaly detection reads from images ``(n, 3, h, w)`` in [0, 1]."""
+    def normal_features(self, images: Values, layers: slice = slice(None)) -> list[Values]:
+        """Extract the layers that anomaly detection reads from images ``(n, 3, h, w)`` in [0, 1]; it has no others."""
+        del layers
         return _outputs(self._normal([as_floats(images)]))
 
     def look(self, features: Sequence[Values], classes: Mapping[str, Values]) -> Look:
@@ -103,7 +104,13 @@ class Networks:
 
 
 class WindowQueue:
-    """OpenVINO's queue of requests, each of which judges one window."""
+    """OpenVINO's queue of requests, each of which judges one window.
+
+    Args:
+        network: Judges windows.
+        classes: The encoding of K classes, stacked.
+        jobs: Requests at a time; 0 asks OpenVINO.
+    """
 
     def __init__(self, network: ov.CompiledModel, classes: Mapping[str, Values], jobs: int) -> None:
         self._queue = ov.AsyncInferQueue(network, jobs)

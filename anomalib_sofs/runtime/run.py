@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from anomalib_sofs.images import read_stored
+from anomalib_sofs.model.normality.detector import Prediction as Found
 from anomalib_sofs.query_files import check_queries, list_images, nothing_left, report
 from anomalib_sofs.results.coco_file import clear_drafts, write_coco
 from anomalib_sofs.results.folder import ResultsFolder
@@ -98,8 +99,8 @@ def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, worker
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         written: deque[Future[None]] = deque()
 
-        def done(file: Path, found: Prediction) -> None:
-            future = writing.submit(write, file, found)
+        def done(file: Path, found: Found) -> None:
+            future = writing.submit(lambda: write(file, inferencer.decided(found)))
             future.add_done_callback(lambda _: room.release())
             written.append(future)
 
@@ -108,7 +109,8 @@ def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, worker
             while written and written[0].done():
                 written.popleft().result()  # a full disk ends the run
             inferencer.start(file, queue, partial(done, file), pixels)
-        queue.finish()
+        if queue is not None:
+            queue.finish()
         for future in written:
             future.result()
 

@@ -26,16 +26,20 @@ class Encoded:
 
     names: Sequence[str]
     """Of the classes."""
-    classes: Sequence[Arrays]
+    encodings: Sequence[Arrays]
     """The arrays of each class."""
     normal: bool
     """Whether every support image is normal: whatever is off is found."""
+    whole: bool = False
+    """Whether images are seen whole, resized to a window."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """Which support set it was."""
     roi: RegionOfInterest | None = None
     """Where defects count."""
     least_area: int = 1
     """Pixels of the smallest region that counts."""
+    ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Smallest and largest value and threshold of ``map`` and ``score`` where validation images told them."""
 
 
 def save(encoded: Encoded, path: Path) -> None:
@@ -45,7 +49,7 @@ def save(encoded: Encoded, path: Path) -> None:
         UnwritableError: If it cannot be written.
     """
     arrays: dict[str, Any] = {
-        f"class/{i}/{key}": value for i, one in enumerate(encoded.classes) for key, value in one.items()
+        f"class/{i}/{key}": value for i, one in enumerate(encoded.encodings) for key, value in one.items()
     }
     roi: dict[str, Any] | None = None
     if encoded.roi is not None:
@@ -57,9 +61,11 @@ def save(encoded: Encoded, path: Path) -> None:
         "version": VERSION,
         "names": list(encoded.names),
         "normal": encoded.normal,
+        "whole": encoded.whole,
         "record": dict(encoded.record),
         "roi": roi,
         "least_area": encoded.least_area,
+        "ranges": dict(encoded.ranges),
     }
     arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
     with written_whole(path) as file:
@@ -89,13 +95,13 @@ def load(path: Path) -> Encoded:
             "Encode the support again: set_support."
         )
         raise ValueError(msg)
-    classes: list[Arrays] = [{} for _ in about["names"]]
+    encodings: list[Arrays] = [{} for _ in about["names"]]
     for name, values in arrays.items():
         kind, number, *key = name.split("/", 2)
         if kind == "class":
-            classes[int(number)][key[0]] = values
-    roi = about["roi"] and RegionOfInterest(
-        about["roi"]["source"],
-        {stem: (height, width, arrays[f"roi/{i}"]) for stem, (height, width, i) in about["roi"]["masks"].items()},
-    )
-    return Encoded(about["names"], classes, about["normal"], about["record"], roi, about["least_area"])
+            encodings[int(number)][key[0]] = values
+    del about["version"]
+    if about["roi"] is not None:
+        masks = {stem: (h, w, arrays[f"roi/{i}"]) for stem, (h, w, i) in about["roi"]["masks"].items()}
+        about["roi"] = RegionOfInterest(about["roi"]["source"], masks)
+    return Encoded(encodings=encodings, **about)

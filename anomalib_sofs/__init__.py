@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         VisaEpisodes,
         VisionEpisodes,
     )
+    from anomalib_sofs.deploy import export_bundle
     from anomalib_sofs.model import Sofs, SofsModel, SupportSet
+    from anomalib_sofs.runtime import SofsInferencer
 
 __all__ = [
     "DefectSpectrumEpisodes",
@@ -27,14 +29,20 @@ __all__ = [
     "MVTecADEpisodes",
     "MVTecLike",
     "Sofs",
+    "SofsInferencer",
     "SofsModel",
     "SupportSet",
     "SurfaceEpisodes",
     "VisaEpisodes",
     "VisionEpisodes",
+    "export_bundle",
 ]
 
-MODEL = frozenset({"Sofs", "SofsModel", "SupportSet"})
+HOMES = dict.fromkeys(("Sofs", "SofsModel", "SupportSet"), "model") | {
+    "SofsInferencer": "runtime",
+    "export_bundle": "deploy",
+}
+"""Rooms of the names that are no datasets."""
 
 
 def __getattr__(name: str) -> object:
@@ -42,8 +50,7 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    home = import_module("anomalib_sofs.model" if name in MODEL else "anomalib_sofs.data")
-    return getattr(home, name)
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'data')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 OK, SOME_SKIPPED, NOTHING_DONE = 0, 1, 2
@@ -29,10 +30,11 @@ def find(argv: Sequence[str]) -> int:
     """Find in images what a support set marks."""
     arguments = find_parser().parse_args(argv)
     be_quiet()
-    try:
-        from anomalib_sofs.find import find as run  # noqa: PLC0415
+    skipped: list[tuple[Path, str]] = []
+    with told("find") as failed:
+        from anomalib_sofs.find import find as search  # noqa: PLC0415
 
-        skipped = run(
+        skipped = search(
             None if arguments.support == STORED else arguments.support,
             arguments.images,
             arguments.out,
@@ -45,17 +47,55 @@ def find(argv: Sequence[str]) -> int:
             least_area=arguments.least_area,
             accelerator=arguments.accelerator,
         )
-    except KeyboardInterrupt:
-        sys.stderr.write("anomalib-sofs find: interrupted\n")
-        return NOTHING_DONE
+    return NOTHING_DONE if failed else SOME_SKIPPED if skipped else OK
+
+
+def bundle(argv: Sequence[str]) -> int:
+    """Write a bundle for the runtime without PyTorch."""
+    be_quiet()
+    with told("bundle") as failed:
+        from anomalib_sofs.deploy.command import main as write  # noqa: PLC0415
+
+        write(argv)
+    return NOTHING_DONE if failed else OK
+
+
+def run(argv: Sequence[str]) -> int:
+    """Find in images what a bundle's support set marks, without PyTorch."""
+    arguments = run_parser().parse_args(argv)
+    skipped: list[tuple[Path, str]] = []
+    with told("run") as failed:
+        from anomalib_sofs.query_files import summary  # noqa: PLC0415
+        from anomalib_sofs.runtime.run import run as search  # noqa: PLC0415
+
+        done = search(
+            arguments.bundle, arguments.images, arguments.out, workers=arguments.workers, device=arguments.device
+        )
+        skipped = done.skipped
+        sys.stdout.write(f"Masks, maps, regions, COCO and LabelMe files: {done.folder}\n")
+        if skipped:
+            sys.stderr.write("\n".join(summary(skipped, done.images + len(skipped))) + "\n")
+    return NOTHING_DONE if failed else SOME_SKIPPED if skipped else OK
+
+
+@contextmanager
+def told(command: str) -> Iterator[list[BaseException]]:
+    """Say what is wrong in one line instead of a screenful of code; the list holds it then."""
+    failed: list[BaseException] = []
+    try:
+        yield failed
+    except KeyboardInterrupt as error:
+        failed.append(error)
+        sys.stderr.write(f"anomalib-sofs {command}: interrupted\n")
     except (OSError, RuntimeError, ValueError) as error:
-        sys.stderr.write(f"anomalib-sofs find: {error}\n")
-        return NOTHING_DONE
-    return SOME_SKIPPED if skipped else OK
+        failed.append(error)
+        sys.stderr.write(f"anomalib-sofs {command}: {error}\n")
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "find": (find, "find in images what a support set marks, or whatever differs from good parts"),
+    "bundle": (bundle, "write networks and support set for the runtime without PyTorch"),
+    "run": (run, "find in images what a bundle's support set marks, without PyTorch"),
     "benchmark": (benchmark, "compare with other methods on your own data (python -m anomalib_sofs.benchmark)"),
 }
 
@@ -98,6 +138,22 @@ def find_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--least_area", metavar="PIXELS", type=pixels, help="smallest region that counts (1)")
     parser.add_argument("--accelerator", default="auto", help="auto (default), cpu, gpu, ...: as Lightning names them")
+    return parser
+
+
+def run_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``anomalib-sofs run``."""
+    parser = argparse.ArgumentParser(
+        "anomalib-sofs run",
+        description="Find in images what a bundle's support set marks, without PyTorch; writes what `find` writes, "
+        "pictures excepted.",
+        epilog=EPILOG.replace("find", "run"),
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `anomalib-sofs bundle` wrote")
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="an image, or a folder of images")
+    parser.add_argument("--out", metavar="RESULTS", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--workers", metavar="N", type=pixels, help="windows at a time (as many as OpenVINO advises)")
+    parser.add_argument("--device", default="CPU", help="CPU (default), GPU, NPU, AUTO: only CPU has been tried")
     return parser
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from anomalib.data import PredictDataset
 from anomalib.engine import Engine
 
-from anomalib_sofs.images import IMAGE_SUFFIXES
 from anomalib_sofs.model import Sofs
+from anomalib_sofs.query_files import list_images
 from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 Skipped = list[tuple[Path, str]]
@@ -26,24 +26,6 @@ class ImageFiles(PredictDataset):
         self.image_filenames = files
         self.transform = None
         self.image_size = (0, 0)
-
-
-def list_images(path: Path) -> list[Path]:
-    """List an image, or the images of a folder and all folders in it, by name.
-
-    Raises:
-        FileNotFoundError: If there is no such path, or no image.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        msg = f"{path} does not exist. IMAGES is an image or a folder of images."
-        raise FileNotFoundError(msg)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    if not files:
-        msg = f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})."
-        raise FileNotFoundError(msg)
-    return files
 
 
 def make_model(support: Path | str | None, ckpt_path: Path | None, options: dict[str, Any]) -> Sofs:

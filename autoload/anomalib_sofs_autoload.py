@@ -37,7 +37,7 @@ def _import_classes() -> None:
 
     try:
         # one of them may be importing anomalib right now: then the other one is loaded here and the first goes on later
-        import_module("anomalib_sofs.model")
+        import_module("anomalib_sofs.model.lightning_model")
         import_module("anomalib_sofs.data")
     except Exception as error:  # noqa: BLE001
         import warnings  # noqa: PLC0415

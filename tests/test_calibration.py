@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.relation.calibration import marked_level, shift
+from anomalib_sofs.model.relation.marks import stacked
 
 from .helpers_model import crops_of, default_model, marked, support, surface
 
@@ -44,7 +45,7 @@ def test_the_odds_move_by_what_the_head_finds_at_first_in_the_support_itself():
     crops = crops_of(model, DARK)
     levels = []
     for features, mask in zip(crops.features(partial(model.head.features, model.backbone)), crops.masks, strict=True):
-        logits = model.head.decide(*model.head.relate(features, list(plain.values())))[:, :1]
+        logits = model.head.decide(*model.head.relate(features, stacked(list(plain.values()))))[:, :1]
         logits = F.interpolate(logits, size=mask.shape, mode="bilinear", align_corners=False)
         levels.append(logits.flatten().sort(descending=True)[0][int(mask.sum()) - 1])
     moved = model.encode(support(DARK)).encodings[0]["odds"] - plain["defect"]["odds"]

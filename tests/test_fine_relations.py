@@ -5,16 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomalib_sofs.model.relation.fine_maps import (
-    BOTH,
-    FINE_RELATIONS,
-    encode_fine,
-    fine_grid,
-    reduce_fine,
-    relate_fine,
-)
+from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS, fine_grid, relate_fine
+from anomalib_sofs.model.relation.fine_statistics import BOTH, FineRelations, encode_fine, reduce_fine
 
 CHANNELS = (2, 3)
+
+
+def _stacked(classes):
+    return FineRelations(*map(torch.stack, zip(*classes, strict=True)))
+
 DEFECT = torch.tensor([2.0, 0.0, -1.0, 3.0, 0.5])
 
 
@@ -29,7 +28,7 @@ def picture(seed: int, size: int = 40, shade: float = 0.0) -> tuple[torch.Tensor
 def maps_of(grid: torch.Tensor, shots: int = 1) -> dict[str, torch.Tensor]:
     images = [reduce_fine(*picture(seed, shade=float(seed))) for seed in range(1, 1 + shots)]
     (encoding,) = encode_fine(images, ["pit"] * shots, CHANNELS).values()
-    return dict(zip(FINE_RELATIONS, relate_fine(grid[None], [encoding])[0], strict=True))
+    return dict(zip(FINE_RELATIONS, relate_fine(grid[None], _stacked([encoding]))[0], strict=True))
 
 
 @settings(max_examples=10, deadline=None)
@@ -50,7 +49,7 @@ def test_classes_share_a_background_and_not_a_direction():
     images = [reduce_fine(one, mask), reduce_fine(other, mask), reduce_fine(picture(3)[0], torch.zeros(40, 40))]
     encoded = encode_fine(images, ["pit", "bump", "good"], CHANNELS)
     assert list(encoded) == ["bump", "pit"]
-    both = relate_fine(one[None], list(encoded.values()))[:, BOTH]
+    both = relate_fine(one[None], _stacked(encoded.values()))[:, BOTH]
     assert both.shape == (2, 40, 40)
     assert float(both[1][mask > 0].mean()) > 0.7
     assert float(both[0][mask > 0].mean()) < -0.7

@@ -15,12 +15,14 @@ from PIL import Image
 from anomalib_sofs import Sofs
 from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.backbone import Backbone
+from anomalib_sofs.model.crop_cache import crop_cache
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
 from anomalib_sofs.model.episodes import own_crops
 from anomalib_sofs.model.heads import build_head
 from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS
 from anomalib_sofs.model.relation.maps import MAPS
-from anomalib_sofs.model.support_crops import SupportCrops, crop_cache
+from anomalib_sofs.model.relation.marks import stacked
+from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.model.support_windows import covers_much, place_windows
 
 from .helpers_model import backbone, crops_of, default_model, marked, paper_model, support, surface
@@ -136,7 +138,7 @@ def test_the_encoding_does_not_grow_with_the_shots():
     one, eight = (encoding_bytes(model.encode(support(*[DARK, BRIGHT] * n))) for n in (1, 4))
     assert one == eight
     features = model.head.features(model.backbone, query(model, 64, 64))
-    maps, fine = model.head.relate(features, [of_one(DARK)])
+    maps, fine = model.head.relate(features, stacked([of_one(DARK)]))
     assert maps.shape == (1, MAPS, 16, 16)
     assert fine.shape == (1, len(FINE_RELATIONS), 32, 32)
 

@@ -131,7 +131,7 @@ def test_nothing_but_broken_files_is_an_error_that_says_so(support_folder, tmp_p
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
 def test_truncated_files_of_every_kind_are_found(tmp_path, suffix):
-    from anomalib_sofs.queries import check_queries
+    from anomalib_sofs.query_files import check_queries
 
     whole = trees.picture(tmp_path / f"whole.{suffix}", (64, 80))
     cut = truncated(trees.picture(tmp_path / f"cut.{suffix}", (64, 80)))
@@ -143,7 +143,7 @@ def test_truncated_files_of_every_kind_are_found(tmp_path, suffix):
 
 
 def test_an_image_with_numbers_that_are_none_is_found(tmp_path):
-    from anomalib_sofs.queries import check_queries
+    from anomalib_sofs.query_files import check_queries
 
     values = np.full((4, 4), 0.5, np.float32)
     values[1, 2] = np.nan
@@ -154,7 +154,7 @@ def test_an_image_with_numbers_that_are_none_is_found(tmp_path):
 
 
 def test_hidden_folders_above_the_images_do_not_matter(tmp_path):
-    from anomalib_sofs.queries import check_queries
+    from anomalib_sofs.query_files import check_queries
 
     image = trees.picture(tmp_path / ".cache/images/0.png")
     assert check_queries([image]).images == [image]

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from anomalib_sofs.model import SupportSet
+from anomalib_sofs.model.examples import record_of
 from anomalib_sofs.model.relation.rejections import rejected_level, suppress_unsure
-from anomalib_sofs.model.torch_model import record_of
 
 from .helpers_model import default_model, marked, paper_model, support, surface
 

@@ -123,8 +123,8 @@ def test_masks_by_name_and_what_is_said_where_one_does_not_fit(tmp_path):
     mask_file(tmp_path / "roi/a_mask.png", rows=slice(0, 64))
     mask_file(tmp_path / "roi/b.png", rows=slice(64, 128))
     roi = RegionOfInterest.from_path(tmp_path / "roi")
-    assert roi.inside((128, 160), "x/a.jpg").float().mean(1).tolist() == [1] * 64 + [0] * 64
-    assert roi.inside((128, 160), "b.jpg").float().mean(1).tolist() == [0] * 64 + [1] * 64
+    assert roi.inside((128, 160), "x/a.jpg").mean(1).tolist() == [1] * 64 + [0] * 64
+    assert roi.inside((128, 160), "b.jpg").mean(1).tolist() == [0] * 64 + [1] * 64
     with pytest.raises(ValueError, match=re.escape(f"c.png has no region of interest: expected {tmp_path}/roi/c.png")):
         roi.inside((128, 160), "c.png")
     with pytest.raises(ValueError, match="this image has none"):

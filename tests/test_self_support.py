@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anomalib_sofs.model.relation.marks import stacked
 from anomalib_sofs.model.relation.self_support import MIDDLE, SLOPE, _background, _discriminant, self_supported
+from anomalib_sofs.model.relation.whole_image import weighed
 
 from .helpers_model import default_model, marked, support
 
@@ -114,9 +116,10 @@ def test_evidence_compares_the_distance_with_that_of_the_marked_defect():
     encoding = model.encode(support(DARK)).encodings[0]
     image = model.normalise(DARK[0])[None]
     features = model.head.features(model.backbone, image)
-    first = model.head.first_logits(features, [encoding])
+    classes = stacked([encoding])
+    first = model.head.first_logits(features, classes)
     second, distance = self_supported(first, features[0])
-    result = model.head._window_logits(model.backbone, [encoding], image)
+    result = weighed(model.head.look(features, classes), classes)
     enlarged = partial(torch.nn.functional.interpolate, size=image.shape[-2:], mode="bilinear")
     torch.testing.assert_close(result[:, :1], enlarged(second), atol=1e-4, rtol=0)
     evidence = first + (distance - encoding["distance"])[..., None, None]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from anomalib_sofs.images import needs_own_reader
 from anomalib_sofs.model import SupportSet
-from anomalib_sofs.model.support import rows_by_class
+from anomalib_sofs.model.examples import rows_by_class
 from anomalib_sofs.tensors import read_image, read_mask
 
 SIZE = (6, 8)  # height, width

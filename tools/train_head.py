@@ -22,6 +22,7 @@ from anomalib_sofs import Sofs
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
 from anomalib_sofs.model.relation.head import MEMBERS, RelationHead
 from anomalib_sofs.model.relation.maps import RELATIONS
+from anomalib_sofs.model.relation.marks import stacked
 from anomalib_sofs.model.relation.network import RelationNet, relation_loss
 from anomalib_sofs.model.torch_model import SofsModel
 
@@ -65,7 +66,7 @@ def _encode(model: SofsModel, picture: Picture, *, every_view: bool) -> Part:
 def _episode(head: RelationHead, query: Part, supports: list[Part]) -> Item:
     crops, masks = ([one for support in supports for one in support[field]] for field in (0, 1))
     encoded = head.statistics(crops, masks, ["defect"] * len(masks))
-    maps, fine = head.relate(query.crops[0], [encoded["defect"]])
+    maps, fine = head.relate(query.crops[0], stacked([encoded["defect"]]))
     return Item(maps[0].half(), fine[0].half(), F.avg_pool2d(query.masks[0][None, None], 2)[0, 0].half())
 
 

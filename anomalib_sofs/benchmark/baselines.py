@@ -15,6 +15,7 @@ from anomalib_sofs.model.paper.features import to_finest_grid
 from anomalib_sofs.model.paper.priors import defect_cells, target_semantic_prior
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.relation.maps import RELATIONS
+from anomalib_sofs.model.relation.marks import stacked
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
 
@@ -50,12 +51,12 @@ class DiscriminantHead(nn.Module):
     ) -> Tensor:
         """Return logits ``(B, K, H, W)`` that are positive above the threshold."""
         del inside  # every pixel is judged by itself
-        encodings = support.encodings
+        classes, count = stacked(support.encodings), len(support)
         row = RELATIONS.index("background_centred")
 
         def segment(windows: Tensor) -> Tensor:
-            maps, _ = self.head.relate(self.head.features(backbone, windows), encodings)
-            cells = maps[:, row].view(-1, len(encodings), *maps.shape[-2:])
+            maps, _ = self.head.relate(self.head.features(backbone, windows), classes)
+            cells = maps[:, row].view(-1, count, *maps.shape[-2:])
             return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
         return STEEPNESS * (apply_in_windows(image, segment, self.windows) - DISCRIMINANT_THRESHOLD)

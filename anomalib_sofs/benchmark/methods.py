@@ -11,9 +11,10 @@ from torch import Tensor
 from anomalib_sofs.model import Sofs, SofsModel, SupportSet
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
 from anomalib_sofs.model.caching import kept
+from anomalib_sofs.model.crop_cache import crop_cache
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
 from anomalib_sofs.model.relation.head import RelationHead
-from anomalib_sofs.model.support_crops import Features, crop_cache
+from anomalib_sofs.model.support_crops import Features
 
 from .arguments import BenchmarkError
 from .baselines import DiscriminantHead, PriorHead

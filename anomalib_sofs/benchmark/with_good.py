@@ -13,9 +13,10 @@ from anomalib_sofs.data.table import normals
 from anomalib_sofs.model import SofsModel
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.caching import kept
+from anomalib_sofs.model.crop_cache import crop_cache
 from anomalib_sofs.model.encoding import SupportEncoding
 from anomalib_sofs.model.false_alarms import GoodImages, learn_limits
-from anomalib_sofs.model.support_crops import crop_cache, digest
+from anomalib_sofs.model.support_crops import digest
 
 from .methods import Encoder, Method
 

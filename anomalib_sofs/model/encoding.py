@@ -1,11 +1,12 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
 from collections.abc import Callable
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .examples import SupportRecord
 from .region_of_interest import RegionOfInterest
 
 Encoding = dict[str, Tensor]
@@ -13,27 +14,6 @@ Encoding = dict[str, Tensor]
 
 VERSION = 2
 """Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
-
-
-class SupportRecord(TypedDict):
-    """Which support set made a result, as plain data: it goes into checkpoints and into the results' JSON."""
-
-    images: list[str]
-    """Files of the support images, or what stands for them."""
-    labels: list[str]
-    """Class of each of them, ``good`` where it is normal, ``not`` where it shows a rejected region."""
-    normal: bool
-    """Whether every support image is normal (few-shot anomaly detection)."""
-    good: NotRequired[list[str]]
-    """Good images that told the limits, see :mod:`.false_alarms`."""
-    false_alarms: NotRequired[float]
-    """Share of good images that may get a region, by these limits."""
-    limits: NotRequired[dict[str, float]]
-    """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
-    roi: NotRequired[str]
-    """Mask, or folder of masks, of the region of interest."""
-    least_area: NotRequired[int]
-    """Pixels of the smallest region that counts."""
 
 
 LIMIT = "limit"
@@ -149,7 +129,7 @@ class SupportEncoding(nn.Module):
             "normal": self.normal,
             "whole": self.whole,
             "record": dict(self.record),
-            "roi": None if self.roi is None else self.roi.state(),
+            "roi": None if self.roi is None else _tensors(self.roi),
             "least_area": self.least_area,
         }
 
@@ -170,7 +150,7 @@ class SupportEncoding(nn.Module):
         self.normal = state["normal"]
         self.whole = state["whole"]
         self.record = state["record"]
-        self.roi = RegionOfInterest(**state["roi"]) if state.get("roi") else None
+        self.roi = _roi(**state["roi"]) if state.get("roi") else None
         self.least_area = state.get("least_area", 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -192,6 +172,16 @@ class SupportEncoding(nn.Module):
             values = state_dict[f"{prefix}{index}.{name}"].to(device, copy=True)
             self.get_submodule(index).register_buffer(name, values)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _tensors(roi: RegionOfInterest) -> dict[str, Any]:
+    """Return a region of interest as plain data that a checkpoint may hold."""
+    masks = {stem: (height, width, torch.tensor(bits)) for stem, (height, width, bits) in roi.masks.items()}
+    return {"source": roi.source, "masks": masks}
+
+
+def _roi(source: str, masks: dict[str, tuple[int, int, Tensor]]) -> RegionOfInterest:
+    return RegionOfInterest(source, {stem: (h, w, bits.numpy()) for stem, (h, w, bits) in masks.items()})
 
 
 def encoding_bytes(encoding: SupportEncoding) -> int:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.annotations.reader import read_support
+from anomalib_sofs.conformal import conformal_quantile, conformal_rank
 from anomalib_sofs.tensors import read_image
 
 from .encoding import SupportEncoding
+from .examples import checked_image
 from .modes import evaluating
-from .support import checked_image
 
 if TYPE_CHECKING:
     from .torch_model import SofsModel
@@ -72,20 +73,6 @@ class GoodImages:
         """Yield name and pixels ``(3, H, W)`` of one image after the other: they need not fit into memory together."""
         for name, image in zip(self.names, self.images, strict=True):
             yield name, checked_image(image, name) if isinstance(image, Tensor) else read_image(image)
-
-
-def conformal_rank(count: int, rate: float) -> int:
-    """Return which of ``count`` ascending scores, from 1 on, a share ``rate`` of further ones exceeds at most.
-
-    It may be ``count + 1``: then no score is known to be large enough.
-    """
-    # decimal digits as the user wrote them: 20 * (1 - 0.05) must not become 19.000000000000004
-    return math.ceil((count + 1) * (1 - Fraction(str(rate))))
-
-
-def conformal_quantile(scores: Tensor, rate: float) -> Tensor:
-    """Return the conformal quantile over the first dimension of scores ``(N, ...)``; the largest of too few."""
-    return scores.sort(dim=0).values[min(conformal_rank(len(scores), rate), len(scores)) - 1]
 
 
 @torch.no_grad()

@@ -1,13 +1,14 @@
 """Least area: regions of fewer pixels than that are no defects."""
 
 import numpy as np
-import torch
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
-from skimage.measure import label
-from torch import Tensor
+
+from anomalib_sofs.arrays import Array, as_given, to_numpy
+from anomalib_sofs.results.labelling import label
 
 
-def drop_small(maps: Tensor, area: int, level: float = 0.5) -> Tensor:
+def drop_small(maps: Array, area: int, level: float = 0.5) -> Array:
     """Lower every region above a level that has fewer than ``area`` pixels to that level.
 
     Regions are 8-connected pixels of one map, those that another class takes included.
@@ -19,21 +20,23 @@ def drop_small(maps: Tensor, area: int, level: float = 0.5) -> Tensor:
     """
     if area <= 1:
         return maps
-    above = (maps > level).flatten(0, 1).cpu().numpy()
-    small = np.stack([part & ~_large(part, area) for part in above])
-    return torch.where(torch.from_numpy(small).view_as(maps).to(maps.device), maps.clamp_max(level), maps)
+    above = to_numpy(maps) > level
+    small = np.stack([part & ~_large(part, area) for part in above.reshape(-1, *above.shape[2:])])
+    lowered = as_given(small.reshape(above.shape), maps)
+    return array_namespace(maps).where(lowered, maps.clip(None, level), maps)
 
 
-def highest_level(maps: Tensor, area: int) -> Tensor:
+def highest_level(maps: Array, area: int) -> Array:
     """Return the highest level at which maps ``(B, K, H, W)`` have a region of ``area`` pixels ``(B, K)``.
 
     Above it :func:`drop_small` leaves nothing. It is the maximum of the area opening of a map (Vincent 1993), found by
     bisection: the opening itself takes a minute on four megapixels.
     """
     if area <= 1:
-        return maps.amax((2, 3))
-    values = [_highest(part, area) for part in maps.flatten(0, 1).cpu().numpy()]
-    return torch.tensor(values).to(maps).view(maps.shape[:2])
+        return array_namespace(maps).max(maps, axis=(2, 3))
+    values = to_numpy(maps)
+    levels = [_highest(part, area) for part in values.reshape(-1, *values.shape[2:])]
+    return as_given(np.asarray(levels, dtype=values.dtype).reshape(values.shape[:2]), maps)
 
 
 def _highest(values: NDArray[np.floating], area: int) -> float:
@@ -50,7 +53,7 @@ def _highest(values: NDArray[np.floating], area: int) -> float:
 
 def _large(above: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
     """Keep the regions ``(H, W)`` of at least ``area`` pixels."""
-    regions = label(above, connectivity=2)
+    regions = label(above)
     large = np.bincount(regions.ravel()) >= area
     large[0] = False
     kept: NDArray[np.bool_] = large[regions]

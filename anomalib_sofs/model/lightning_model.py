@@ -38,6 +38,7 @@ from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
 from .caching import kept
+from .crop_cache import crop_cache
 from .encoding import SupportEncoding, encoding_bytes
 from .episodes import Episodes, own_crops, shared_crops
 from .equal_sizes import check_not_resized
@@ -50,7 +51,6 @@ from .post_processor import SofsPostProcessor
 from .region_of_interest import RegionOfInterest
 from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
-from .support_crops import crop_cache
 from .torch_model import SofsModel
 from .weights import load_into, packaged_weights, read_state
 

@@ -3,11 +3,9 @@
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from anomalib_sofs.annotations.mask_folders import SUFFIX, by_stem
 from anomalib_sofs.annotations.masks import read_marks
@@ -16,7 +14,7 @@ from anomalib_sofs.images import image_files, image_size
 FIXED = ""
 """Stem of the mask that stands for every image."""
 
-PackedMask = tuple[int, int, Tensor]  # height, width, compressed bits: plain data that a checkpoint may hold
+PackedMask = tuple[int, int, NDArray[np.uint8]]  # height, width, compressed bits
 
 
 class RegionOfInterest:
@@ -30,7 +28,6 @@ class RegionOfInterest:
     def __init__(self, source: str, masks: dict[str, PackedMask]) -> None:
         self.source = source
         self.masks = masks
-        # an exported graph holds tensors, and no way to unpack them
         self._fixed = _unpacked(masks[FIXED]) if self.fixed else None
 
     @classmethod
@@ -55,7 +52,7 @@ class RegionOfInterest:
         """Whether one mask stands for every image."""
         return FIXED in self.masks
 
-    def inside(self, size: Sequence[int], image: str | None) -> Tensor:
+    def inside(self, size: Sequence[int], image: str | None) -> NDArray[np.bool_]:
         """Return which pixels of an image count ``(H, W)``, bool.
 
         Args:
@@ -95,10 +92,6 @@ class RegionOfInterest:
             raise ValueError(msg)
         return height, width, bits
 
-    def state(self) -> dict[str, Any]:
-        """Return plain data for a checkpoint."""
-        return {"source": self.source, "masks": self.masks}
-
 
 def _packed(path: Path) -> PackedMask:
     mask = read_marks(path) > 0
@@ -106,10 +99,10 @@ def _packed(path: Path) -> PackedMask:
         msg = f"The region of interest {path} marks nothing: no pixel would count. Pixels that are not black count."
         raise ValueError(msg)
     bits = zlib.compress(np.packbits(mask).tobytes())
-    return mask.shape[0], mask.shape[1], torch.frombuffer(bytearray(bits), dtype=torch.uint8)
+    return mask.shape[0], mask.shape[1], np.frombuffer(bits, np.uint8)
 
 
-def _unpacked(mask: PackedMask) -> Tensor:
+def _unpacked(mask: PackedMask) -> NDArray[np.bool_]:
     height, width, bits = mask
-    packed = np.frombuffer(zlib.decompress(bits.numpy().tobytes()), np.uint8)
-    return torch.from_numpy(np.unpackbits(packed, count=height * width).reshape(height, width)).bool()
+    packed = np.frombuffer(zlib.decompress(bits.tobytes()), np.uint8)
+    return np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)

@@ -5,11 +5,11 @@ graph gives other values.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace, device, is_torch_array
 
+from anomalib_sofs.arrays import Array, bilinear
 from anomalib_sofs.windows import Windows, larger, smaller
 
 
@@ -22,7 +22,7 @@ def fitted_size(height: int, width: int, longest: int) -> tuple[int, int]:
     )
 
 
-def shrunk(image: Tensor, windows: Windows) -> Tensor:
+def shrunk(image: Array, windows: Windows) -> Array:
     """Resize images ``(B, C, H, W)`` so that they fit into a window; smaller ones grow for fixed windows only."""
     return resize_image(image, window_fit(image.shape[-2], image.shape[-1], windows))
 
@@ -33,53 +33,65 @@ def window_fit(height: int, width: int, windows: Windows) -> tuple[int, int]:
     return fitted_size(height, width, longest)
 
 
-def triangle_filter(length: int, size: int, like: Tensor) -> Tensor:
+def triangle_filter(length: int, size: int, like: Array) -> Array:
     """Return the matrix ``(size, length)`` of antialiased linear interpolation along an axis.
 
     Args:
         length: Pixels of the source.
         size: Pixels of the result.
-        like: Tensor whose dtype and device the matrix gets.
+        like: Array whose dtype and device the matrix gets.
     """
+    xp = array_namespace(like)
+    here = partial(xp.arange, device=device(like))
     # whole numbers as long as possible: rounded positions would give each engine weights of its own
-    centres = (2 * torch.arange(size, device=like.device) + 1) * length
-    pixels = (2 * torch.arange(length, device=like.device) + 1) * size
-    widest = torch.full((1,), 2 * larger(length, size), device=like.device)
-    weights = (1 - (pixels - centres[:, None]).abs() / widest).clamp_min(0)
-    return (weights / weights.sum(dim=1, keepdim=True)).to(like)
+    centres = (2 * here(size) + 1) * length
+    pixels = (2 * here(length) + 1) * size
+    widest = xp.full((1,), 2 * larger(length, size), device=device(like))
+    weights = (1 - xp.abs(pixels - centres[:, None]) / widest).clip(0, None)
+    return xp.astype(weights / xp.sum(weights, axis=1, keepdims=True), like.dtype)
 
 
-def area_filter(length: int, size: int, like: Tensor) -> Tensor:
+def area_filter(length: int, size: int, like: Array) -> Array:
     """Return the matrix ``(size, length)`` that averages along an axis, each pixel by the part of it that is covered.
 
     Args:
         length: Pixels of the source.
         size: Pixels of the result.
-        like: Tensor whose dtype and device the matrix gets.
+        like: Array whose dtype and device the matrix gets.
     """
+    xp = array_namespace(like)
     scale = length / size
-    start = torch.arange(size, device=like.device)[:, None] * scale
-    pixels = torch.arange(length, device=like.device)
-    covered = torch.minimum(pixels + 1, start + scale) - torch.maximum(pixels, start)
-    return (covered.clamp_min(0) / scale).to(like)
+    start = xp.astype(xp.arange(size, device=device(like)), like.dtype)[:, None] * scale
+    pixels = xp.arange(length, device=device(like))
+    covered = xp.minimum(pixels + 1, start + scale) - xp.maximum(pixels, start)
+    return xp.astype(covered.clip(0, None) / scale, like.dtype)
 
 
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_image(image: Array, size: tuple[int, int]) -> Array:
     """Resize images ``(..., C, H, W)`` to ``(..., C, *size)``, antialiased, as torchvision and Pillow do."""
-    if torch.compiler.is_compiling():
+    if _in_graph(image):
         return _filtered(image, size, triangle_filter)
     if image.shape[-2:] == size:
         return image
     # the same, faster
-    batch = image.reshape(-1, 1, *image.shape[-2:])
-    resized = F.interpolate(batch, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return resized.reshape(*image.shape[:-2], *size)
+    xp = array_namespace(image)
+    resized = bilinear(xp.reshape(image, (-1, 1, *image.shape[-2:])), size, antialias=True)
+    return xp.reshape(resized, (*image.shape[:-2], *size))
 
 
-def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def _in_graph(image: Array) -> bool:
+    """Tell whether an image is that of a graph which is being exported."""
+    if not is_torch_array(image):
+        return False
+    import torch  # noqa: PLC0415 - whoever has a tensor has torch
+
+    return torch.compiler.is_compiling()
+
+
+def resize_mask(mask: Array, size: tuple[int, int]) -> Array:
     """Resize masks ``(..., H, W)`` by area: a pixel of the result holds its share of defect, in [0, 1]."""
-    return _filtered(mask.float(), size, area_filter).clamp(0, 1)
+    return _filtered(array_namespace(mask).astype(mask, array_namespace(mask).float32), size, area_filter).clip(0, 1)
 
 
-def _filtered(x: Tensor, size: tuple[int, int], make: Callable[[int, int, Tensor], Tensor]) -> Tensor:
+def _filtered(x: Array, size: tuple[int, int], make: Callable[[int, int, Array], Array]) -> Array:
     return make(x.shape[-2], size[0], x) @ x @ make(x.shape[-1], size[1], x).T

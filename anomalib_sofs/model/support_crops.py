@@ -2,41 +2,30 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby, product
-from operator import attrgetter
+from operator import attrgetter, or_
 from typing import NamedTuple
 
-import torch
-from cachetools import LRUCache
+from array_api_compat import array_namespace
 from rich.progress import track
-from torch import Tensor
 
 from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.annotations.notices import warn_once
+from anomalib_sofs.arrays import Array, grown, to_numpy
 from anomalib_sofs.windows import Windows
 
 from .caching import kept
+from .examples import Examples
 from .resizing import resize_image, resize_mask, window_fit
-from .support import SupportSet
-from .support_windows import covers_much, grown, place_windows, rest_windows
+from .support_windows import covers_much, place_windows, rest_windows
 
-Features = list[Tensor]  # one (1, D_l, h, w) per layer
-Extract = Callable[[Tensor], Features]
+Features = list[Array]  # one (1, D_l, h, w) per layer
+Extract = Callable[[Array], Features]
 MANY = 16
 """Support images from which a progress bar is worth its line."""
 RIM = 8
 """Pixels around a mark that show neither defect nor background."""
-
-
-def feature_bytes(features: Features) -> int:
-    """Return the memory of the features of a crop in bytes."""
-    return sum(layer.nbytes for layer in features)
-
-
-def crop_cache(capacity: int) -> "LRUCache[tuple[object, ...], Features]":
-    """Make a store for the features of support crops, bounded in bytes; the least recently used goes first."""
-    return LRUCache(capacity, getsizeof=feature_bytes)
 
 
 class _Crop(NamedTuple):
@@ -72,13 +61,14 @@ class SupportCrops:
         rejected: Per crop the share of each pixel that somebody called no defect ``(h, w)``, 0..1.
         labels: Per crop its class.
         sources: Per crop the number of the image that it was cut from.
+        turned: Per crop by how many quarters it is turned.
     """
 
     def __init__(
         self,
-        support: SupportSet,
+        support: Examples,
         windows: Windows,
-        normalise: Callable[[Tensor], Tensor],
+        normalise: Callable[[Array], Array],
         *,
         per_image: int,
         background: int = 0,
@@ -95,14 +85,14 @@ class SupportCrops:
         self._cache = cache
         self._background = background
         self._crops: list[_Crop] = []
-        self.masks: list[Tensor] = []
-        self.ignored: list[Tensor] = []
-        self.rejected: list[Tensor] = []
+        self.masks: list[Array] = []
+        self.ignored: list[Array] = []
+        self.rejected: list[Array] = []
         for number, (mask, rejected) in enumerate(zip(support.masks, support.rejected, strict=True)):
-            defect, unclear, none = (mask > 0) & (mask != IGNORE), mask == IGNORE, torch.zeros_like(mask)
-            no_defect = none if rejected is None else rejected
-            places = [(0, 0)] if whole else place_windows(defect | (no_defect > 0), windows.size, per_image)
-            self._add(number, (defect, unclear, no_defect != 0), places, turns)
+            defect, unclear, none = (mask > 0) & (mask != IGNORE), mask == IGNORE, mask < 0
+            no_defect = none if rejected is None else rejected != 0
+            places = [(0, 0)] if whole else place_windows(defect | no_defect, windows.size, per_image)
+            self._add(number, (defect, unclear, no_defect), places, turns)
             if background and not whole and bool(defect.any()):
                 rest = rest_windows(mask.shape, windows.size, places)
                 if len(rest) > background:
@@ -111,27 +101,29 @@ class SupportCrops:
                 unclear = unclear | grown(self._marked_anywhere(number), RIM)
                 self._add(number, (none, unclear, none), rest, (0,))
         self.sources = [crop.source for crop in self._crops]
+        self.turned = [crop.turn for crop in self._crops]
         self.labels = [support.labels[number] for number in self.sources]
 
     def _add(
-        self, number: int, marks: Sequence[Tensor], places: Sequence[tuple[int, int]], turns: Sequence[int]
+        self, number: int, marks: Sequence[Array], places: Sequence[tuple[int, int]], turns: Sequence[int]
     ) -> None:
-        planes = torch.stack([plane.float() for plane in marks])
+        xp = array_namespace(marks[0])
+        planes = xp.astype(xp.stack(list(marks)), xp.float32)
         if self.whole:
             planes = resize_mask(planes, window_fit(planes.shape[-2], planes.shape[-1], self.windows))
         for place, turn in product(places, turns):
             crop = _Crop(number, place, turn)
-            mask, ignored, rejected = self._cut(planes, crop)[0]
+            mask, ignored, rejected = (self._cut(planes, crop)[0, i, ...] for i in range(len(marks)))
             self._crops.append(crop)
             self.masks.append(mask)
             self.ignored.append(ignored)
             self.rejected.append(rejected)
 
-    def _marked_anywhere(self, number: int) -> Tensor:
+    def _marked_anywhere(self, number: int) -> Array:
         """Return what any example of the same file marks ``(H, W)``: it may show defects of several classes."""
         path = self.support.paths[number]
         masks = [mask for mask, other in zip(self.support.masks, self.support.paths, strict=True) if other == path]
-        return torch.stack([(mask > 0) & (mask != IGNORE) for mask in masks]).any(0)
+        return reduce(or_, ((mask > 0) & (mask != IGNORE) for mask in masks))
 
     @property
     def marked(self) -> "SupportCrops":
@@ -150,7 +142,7 @@ class SupportCrops:
             return self
         return self._of(self.support.without_rejected, background=self._background)
 
-    def _of(self, support: SupportSet, background: int) -> "SupportCrops":
+    def _of(self, support: Examples, background: int) -> "SupportCrops":
         return SupportCrops(
             support, self.windows, self._normalise, per_image=self._per_image, background=background, turns=self._turns,
             whole=self.whole, cache=self._cache,
@@ -179,21 +171,45 @@ class SupportCrops:
         # by content: file names may be reused, and images in memory have none
         return kept(self._cache, (content, crop.place, crop.turn, self.windows, self.whole), compute)
 
-    def _extract(self, image: Tensor, crop: _Crop, extract: Extract) -> Features:
+    def _extract(self, image: Array, crop: _Crop, extract: Extract) -> Features:
         return extract(self._normalise(self._cut(image, crop)))
 
-    def _cut(self, planes: Tensor, crop: _Crop) -> Tensor:
+    def _cut(self, planes: Array, crop: _Crop) -> Array:
         """Cut a window ``(1, C, h, w)`` out of planes ``(C, H, W)``."""
         (y, x), side = crop.place, self.windows.size
-        return self.windows.fill(torch.rot90(planes[None, :, y : y + side, x : x + side], crop.turn, (-2, -1)))
+        return self.windows.fill(_turned(planes[None, :, y : y + side, x : x + side], crop.turn))
 
 
-def seen_whole(support: SupportSet) -> bool:
+def _turned(planes: Array, quarters: int) -> Array:
+    """Turn planes ``(n, C, H, W)`` anticlockwise by some quarters."""
+    xp = array_namespace(planes)
+    for _ in range(quarters % 4):
+        planes = xp.flip(xp.matrix_transpose(planes), axis=2)
+    return planes
+
+
+def seen_whole(support: Examples) -> bool:
     """Tell whether every defect covers so much that the paper resizes the whole image (Zhang et al. 2024).
 
     Without any defect nothing speaks against it.
     """
     return all(covers_much(mask) for mask in support.marked_masks)
+
+
+def say_resized(support: Examples, size: int) -> None:
+    """Say once that the images of a support set are not seen at native resolution."""
+    sides = [max(image.shape[-2:]) for image in support.images]
+    largest = max(sides)
+    if largest > size:
+        path = support.paths[sides.index(largest)]
+        warn_once(
+            size,
+            "%s has %d pixels on its long side. Images are seen whole here, at most %d pixels long, and maps are "
+            "enlarged again: what is small may be missed. Cut large images into parts to keep their resolution.",
+            path,
+            largest,
+            size,
+        )
 
 
 def _say_left_out(path: str, windows: int, most: int) -> None:
@@ -208,6 +224,6 @@ def _say_left_out(path: str, windows: int, most: int) -> None:
     )
 
 
-def digest(values: Tensor) -> bytes:
+def digest(values: Array) -> bytes:
     """Return what stands for the content of a tensor."""
-    return hashlib.blake2b(values.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(to_numpy(values).tobytes(), digest_size=16).digest()

@@ -8,18 +8,19 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_sofs.annotations.labels import NORMAL
-from anomalib_sofs.annotations.mask_folders import REJECTED
 from anomalib_sofs.annotations.notices import warn_once
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
-from .encoding import SupportEncoding, SupportRecord
+from .crop_cache import crop_cache
+from .encoding import SupportEncoding
+from .examples import record_of
 from .heads import Segmenter, build_detector
-from .least_area import drop_small, highest_level
+from .least_area import highest_level
 from .normality.detector import AnomalyDetector, Prediction
 from .preview import preview
-from .support import SupportSet, shows_defect
-from .support_crops import Features, SupportCrops, crop_cache, seen_whole
+from .probabilities import only_inside, probabilities
+from .support import SupportSet
+from .support_crops import Features, SupportCrops, say_resized, seen_whole
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
 
@@ -99,7 +100,7 @@ class SofsModel(nn.Module):
             )
         whole = task.resizes_large and seen_whole(support)
         if whole:
-            _say_resized(support, task.windows.size)
+            say_resized(support, task.windows.size)
         crops = SupportCrops(
             support,
             task.windows,
@@ -153,13 +154,11 @@ class SofsModel(nn.Module):
             return self.detector.predict(self.backbone, image, support, inside)
         # the stricter of what the user and good images say: what either of them rules out is no defect
         limits = support.limits.clamp_min(self.threshold_logit)
-        maps = (self._logits(image, support, inside) - limits[:, None, None]).sigmoid()
-        maps = drop_small(maps, support.least_area)
+        maps = probabilities(self._logits(image, support, inside), limits, support.least_area)
         return Prediction(maps, maps.amax(dim=(1, 2, 3)))
 
     def _logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None) -> Tensor:
-        logits = self.head.logits(self.backbone, image, support, inside)
-        return logits if inside is None else logits.masked_fill(~inside, -torch.inf)
+        return only_inside(self.head.logits(self.backbone, image, support, inside), inside)
 
     def alarms(self, image: Tensor, support: SupportEncoding, paths: Sequence[str] | None = None) -> Tensor:
         """Return what limits are compared with: above it an image shows no region of the least area.
@@ -195,31 +194,8 @@ def inside_of(image: Tensor, support: SupportEncoding, paths: Sequence[str] | No
         return None
     size = image.shape[-2:]
     if support.roi.fixed:
-        return support.roi.inside(size, paths[0] if paths else None).to(image.device)[None, None]
-    names: Sequence[str | None] = paths or [None]
-    return torch.stack([support.roi.inside(size, path) for path in names]).to(image.device)[:, None]
-
-
-def _say_resized(support: SupportSet, size: int) -> None:
-    """Say once that the images of a support set are not seen at native resolution."""
-    sides = [max(image.shape[-2:]) for image in support.images]
-    largest = max(sides)
-    if largest > size:
-        path = support.paths[sides.index(largest)]
-        warn_once(
-            size,
-            "%s has %d pixels on its long side. Images are seen whole here, at most %d pixels long, and maps are "
-            "enlarged again: what is small may be missed. Cut large images into parts to keep their resolution.",
-            path,
-            largest,
-            size,
-        )
-
-
-def record_of(support: SupportSet) -> SupportRecord:
-    """Describe a support set for whoever reads the results."""
-    examples = zip(support.labels, support.masks, support.rejected, strict=True)
-    labels = [
-        label if shows_defect(mask) else NORMAL if rejected is None else REJECTED for label, mask, rejected in examples
-    ]
-    return {"images": list(support.paths), "labels": labels, "normal": support.normal}
+        names: Sequence[str | None] = [paths[0] if paths else None]
+    else:
+        names = paths or [None]
+    masks = [torch.from_numpy(support.roi.inside(size, name)) for name in names]
+    return torch.stack(masks).to(image.device)[:, None]

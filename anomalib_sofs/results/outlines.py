@@ -7,8 +7,6 @@ own readers. Both leave out holes: a region with holes needs run lengths or a ma
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
-from skimage.measure import find_contours
 
 Point = tuple[float, float]  # x, y in pixels
 TRIANGLE = 3  # points of the smallest polygon that tools accept
@@ -16,7 +14,9 @@ TRIANGLE = 3  # points of the smallest polygon that tools accept
 
 def has_holes(mask: NDArray[np.bool_]) -> bool:
     """Tell whether a region encloses pixels that are not its own."""
-    return bool((binary_fill_holes(mask) != mask).any())
+    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    parts, _ = cv2.connectedComponents(outside, connectivity=4)
+    return bool(parts > 2)  # noqa: PLR2004 - the region itself, and what lies around it
 
 
 def border_outline(mask: NDArray[np.bool_]) -> list[Point]:
@@ -28,8 +28,36 @@ def border_outline(mask: NDArray[np.bool_]) -> list[Point]:
     Returns:
         Points half-way between a pixel of the region and its neighbour outside, corners only.
     """
-    (contour,) = find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected="high")
-    return [(float(x) - 0.5, float(y) - 0.5) for y, x in _corners(contour[:-1])]
+    following = _steps(np.pad(mask, 1))
+    start = point = min(following)
+    contour: list[tuple[int, int]] = []
+    while not contour or point != start:
+        contour.append(point)
+        point = following[point]
+    # positions are counted in halves from the middle of the first pixel of the padding
+    return [(float(x) / 2 - 0.5, float(y) / 2 - 0.5) for y, x in _corners(np.asarray(contour))]
+
+
+TOP, LEFT, BOTTOM, RIGHT = (0, 1), (1, 0), (2, 1), (1, 2)
+"""Middles between the pixels of a square of four, in halves of a pixel from its first one."""
+STEPS = (
+    (), ((LEFT, TOP),), ((TOP, RIGHT),), ((LEFT, RIGHT),), ((BOTTOM, LEFT),), ((BOTTOM, TOP),),
+    ((TOP, LEFT), (BOTTOM, RIGHT)), ((BOTTOM, RIGHT),), ((RIGHT, BOTTOM),), ((RIGHT, TOP), (LEFT, BOTTOM)),
+    ((TOP, BOTTOM),), ((LEFT, BOTTOM),), ((RIGHT, LEFT),), ((RIGHT, TOP),), ((TOP, LEFT),), (),
+)  # fmt: skip
+"""Where an outline goes in a square of four pixels, those inside on its left (marching squares). The pixels of the
+first row count 1 and 2, those of the second 4 and 8; pixels that touch by a corner are connected."""
+
+
+def _steps(mask: NDArray[np.bool_]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return the next point of the outlines for each, in halves of a pixel."""
+    inside = mask.astype(np.uint8)
+    kinds = inside[:-1, :-1] + 2 * inside[:-1, 1:] + 4 * inside[1:, :-1] + 8 * inside[1:, 1:]
+    following = {}
+    for y, x in np.argwhere((kinds > 0) & (kinds < len(STEPS) - 1)).tolist():
+        for (y_0, x_0), (y_1, x_1) in STEPS[kinds[y, x]]:
+            following[2 * y + y_0, 2 * x + x_0] = 2 * y + y_1, 2 * x + x_1
+    return following
 
 
 def centre_outline(mask: NDArray[np.bool_]) -> list[Point]:
@@ -53,7 +81,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return np.diff(np.concatenate([[0], changes, [len(pixels)]])).astype(int).tolist()
 
 
-def _corners(contour: NDArray[np.floating]) -> NDArray[np.floating]:
+def _corners(contour: NDArray[np.integer]) -> NDArray[np.integer]:
     """Drop the points of a closed outline that lie on a straight line between their neighbours."""
     before, after = contour - np.roll(contour, 1, axis=0), np.roll(contour, -1, axis=0) - contour
     return contour[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]

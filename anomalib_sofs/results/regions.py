@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label, regionprops
+
+from .labelling import boxes, label
 
 
 class Region(NamedTuple):
@@ -45,18 +46,14 @@ def find_regions(classes: NDArray[np.integer], score: NDArray[np.floating], name
 
 
 def _regions(mask: NDArray[np.bool_], score: NDArray[np.floating], defect_class: str) -> list[Region]:
-    found = regionprops(label(mask, connectivity=2), intensity_image=score)
-    return [
-        Region(
-            defect_class,
-            left=int(region.bbox[1]),
-            top=int(region.bbox[0]),
-            mask=region.image,
-            mean=round(float(region.intensity_mean), 4),
-            peak=round(float(region.intensity_max), 4),
-        )
-        for region in sorted(found, key=lambda region: -region.area)
-    ]
+    numbers = label(mask)
+    found = []
+    for number, (rows, columns) in enumerate(boxes(numbers), start=1):
+        inside = numbers[rows, columns] == number
+        values = score[rows, columns][inside]
+        mean, peak = (round(float(value), 4) for value in (values.mean(dtype=np.float64), values.max()))
+        found.append(Region(defect_class, columns.start, rows.start, inside, mean, peak))
+    return sorted(found, key=lambda region: (-region.area, region.top, region.left))
 
 
 def describe_region(region: Region, size: tuple[int, int]) -> dict[str, Any]:

@@ -8,17 +8,13 @@ a whole. Parts may lie at any angle: normal images are seen in all four quarter 
 import logging
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace
 
-from anomalib_sofs.model.backbone import Backbone
-from anomalib_sofs.model.encoding import Encoding
-from anomalib_sofs.model.episodes import Features
-from anomalib_sofs.model.support_crops import SupportCrops
+from anomalib_sofs.arrays import Array, bilinear
+from anomalib_sofs.model.support_crops import Features, SupportCrops
 from anomalib_sofs.windows import Windows
 
-from .detector import AnomalyDetector
+from .detector import AnomalyDetector, Encoding, Extractor
 from .nearest import nearest_distance, normal_cells
 from .spaces import MOST_SPACES, normal_space, space_distance
 
@@ -45,7 +41,7 @@ class CellSpaceDetector(AnomalyDetector):
     def __init__(self) -> None:
         super().__init__(Windows(LONG_SIDE, MULTIPLE))
 
-    def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
+    def encode(self, backbone: Extractor, crops: SupportCrops) -> dict[str, Encoding]:
         """Describe what is normal; says so where there are more images than get a space of their own."""
         count = len(set(crops.sources))
         if count > MOST_SPACES:
@@ -56,7 +52,7 @@ class CellSpaceDetector(AnomalyDetector):
             )
         return super().encode(backbone, crops)
 
-    def features(self, backbone: Backbone, windows: Tensor) -> Features:
+    def features(self, backbone: Extractor, windows: Array) -> Features:
         """Extract strides 8, 16 and 32."""
         return backbone(windows, LAYERS)
 
@@ -69,29 +65,33 @@ class CellSpaceDetector(AnomalyDetector):
         upright = [sources.index(image) for image in sorted(set(sources))[:MOST_SPACES]]
         for i in SPACES:
             spaces = [normal_space(views[first][i]) for first in upright]
-            encoding[f"means_{i}"], encoding[f"whitening_{i}"] = map(torch.stack, zip(*spaces, strict=True))
+            encoding[f"means_{i}"], encoding[f"whitening_{i}"] = map(
+                array_namespace(views[0][i]).stack, zip(*spaces, strict=True)
+            )
         return encoding
 
-    def distances(self, features: Features, encoding: Encoding) -> list[Tensor]:
+    def distances(self, features: Features, encoding: Encoding) -> list[Array]:
         """Return distances from the nearest cell at strides 8 and 16, from spaces at strides 8, 16 and 32."""
         near = [nearest_distance(features[i], encoding[f"cells_{i}"]) for i in NEAREST]
         return near + [space_distance(features[i], encoding[f"means_{i}"], encoding[f"whitening_{i}"]) for i in SPACES]
 
-    def combine(self, found: Sequence[Tensor], encoding: Encoding) -> Tensor:
+    def combine(self, found: Sequence[Array], encoding: Encoding) -> Array:
         """Average them: the anomaly map, and the map of the part behind the score, ``(B, 2, h_8, w_8)``."""
-        units = zip(found, encoding["offset"], encoding["scale"], strict=True)
-        near_8, near_16, space_8, space_16, space_32 = ((kind - offset) / scale for kind, offset, scale in units)
+        near_8, near_16, space_8, space_16, space_32 = (
+            (kind - encoding["offset"][i]) / encoding["scale"][i] for i, kind in enumerate(found)
+        )
         pixel = (near_8 + space_8 + _like(near_16 + space_16, near_8)) / 4
         part = (near_16 + _like(space_32, near_16)) / 2
-        return torch.cat([pixel, _like(part, pixel)], dim=1)
+        return array_namespace(pixel).concat([pixel, _like(part, pixel)], axis=1)
 
-    def score(self, maps: Tensor) -> Tensor:
+    def score(self, maps: Array) -> Array:
         """Return the mean of the highest values of the part map ``(B,)``; a sort and a mask, so that it exports."""
-        values = maps[:, 1].flatten(1).sort(dim=1, descending=True).values
-        rank = torch.arange(values.shape[1], device=values.device)
-        top = (rank < TOP * values.shape[1]).to(values)
-        return (values * top).sum(1) / top.sum()
+        xp = array_namespace(maps)
+        values = xp.sort(xp.reshape(maps[:, 1, ...], (maps.shape[0], -1)), axis=1, descending=True)
+        ones = xp.ones_like(values)
+        top = xp.astype(xp.cumulative_sum(ones, axis=1) - 1 < TOP * values.shape[1], values.dtype)
+        return xp.sum(values * top, axis=1) / xp.sum(top, axis=1)
 
 
-def _like(x: Tensor, other: Tensor) -> Tensor:
-    return F.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)
+def _like(x: Array, other: Array) -> Array:
+    return bilinear(x, other.shape[-2:])

@@ -7,29 +7,30 @@ Each is compared with the others; what is found there is normal.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace
 
 from anomalib_sofs.annotations.labels import DEFECT
-from anomalib_sofs.model.backbone import Backbone
-from anomalib_sofs.model.encoding import Encoding, SupportEncoding
-from anomalib_sofs.model.episodes import Features
+from anomalib_sofs.arrays import Array, bilinear, full_precision
 from anomalib_sofs.model.least_area import drop_small
-from anomalib_sofs.model.precision import full_precision
-from anomalib_sofs.model.resizing import shrunk
-from anomalib_sofs.model.support_crops import SupportCrops
+from anomalib_sofs.model.resizing import resize_mask, shrunk
+from anomalib_sofs.model.support_crops import Features, SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .held_out import held_out
+
+Encoding = dict[str, Array]
+Extractor = Any
+"""A backbone: takes windows ``(n, 3, h, w)`` and which of its layers are wanted, and returns features."""
 
 SIGMAS = 1.0
 """Standard deviations above held-out normal views from which an image counts as defective."""
 LIMIT = 0.5
 """What the limits of distances become."""
 LEAST_SCALE = 1e-6
+LEAST_SHARE = 1e-6
+"""Of a pixel of a smaller map that counts; less is rounding."""
 LEAST_SPREAD = 0.1
 """Least standard deviation of scores, in units of what normal cells score: a few views may happen to agree."""
 
@@ -37,13 +38,29 @@ LEAST_SPREAD = 0.1
 class Prediction(NamedTuple):
     """What is found in B images."""
 
-    maps: Tensor
+    maps: Array
     """Per class ``(B, K, H, W)``, in [0, 1]."""
-    score: Tensor
+    score: Array
     """``(B,)``, in [0, 1]."""
 
 
-class AnomalyDetector(nn.Module, ABC):
+class Described(Protocol):
+    """What a prediction reads of a support encoding."""
+
+    @property
+    def encodings(self) -> Sequence[Encoding]:
+        """The arrays of each class."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether images are seen whole, resized to a window."""
+
+    @property
+    def least_area(self) -> int:
+        """Pixels of the smallest region that counts."""
+
+
+class AnomalyDetector(ABC):
     """Finds whatever a few normal images do not show.
 
     Args:
@@ -59,11 +76,10 @@ class AnomalyDetector(nn.Module, ABC):
     """Whether images larger than a window are resized to it instead of being cut."""
 
     def __init__(self, windows: Windows) -> None:
-        super().__init__()
         self.windows = windows
 
     @abstractmethod
-    def features(self, backbone: Backbone, windows: Tensor) -> Features:
+    def features(self, backbone: Extractor, windows: Array) -> Features:
         """Extract features of normalised windows ``(n, 3, h, w)``, one ``(n, D_l, h_l, w_l)`` per layer."""
 
     @abstractmethod
@@ -76,11 +92,11 @@ class AnomalyDetector(nn.Module, ABC):
         """
 
     @abstractmethod
-    def distances(self, features: Features, encoding: Encoding) -> list[Tensor]:
+    def distances(self, features: Features, encoding: Encoding) -> list[Array]:
         """Return how far cells are from normal, in units of their own: one ``(B, 1, h, w)`` per kind of distance."""
 
     @abstractmethod
-    def combine(self, found: Sequence[Tensor], encoding: Encoding) -> Tensor:
+    def combine(self, found: Sequence[Array], encoding: Encoding) -> Array:
         """Join distances in the units of ``offset`` and ``scale`` of the encoding, one of each per kind of distance.
 
         Returns:
@@ -88,10 +104,10 @@ class AnomalyDetector(nn.Module, ABC):
         """
 
     @abstractmethod
-    def score(self, maps: Tensor) -> Tensor:
+    def score(self, maps: Array) -> Array:
         """Reduce the maps of :meth:`combine`, of cells or of pixels, to a score per image ``(B,)``."""
 
-    def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
+    def encode(self, backbone: Extractor, crops: SupportCrops) -> dict[str, Encoding]:
         """Describe what is normal, and learn from it units and where normal ends.
 
         Returns:
@@ -101,28 +117,28 @@ class AnomalyDetector(nn.Module, ABC):
         views = list(crops.features(partial(self._precise_features, backbone)))
         with full_precision(views[0][0]):
             found = [self.distances(part, self.describe(*rest)) for rest, part in held_out(views, crops.sources)]
-            pooled = [torch.cat([kind.flatten() for kind in kinds]) for kinds in zip(*found, strict=True)]
+            xp = array_namespace(views[0][0])
+            pooled = [xp.concat([xp.reshape(kind, (-1,)) for kind in kinds]) for kinds in zip(*found, strict=True)]
             encoding = self.describe(views, crops.sources) | {
-                "offset": torch.stack([kind.mean() for kind in pooled]),
-                "scale": torch.stack([kind.std(correction=0) for kind in pooled]).clamp_min(LEAST_SCALE),
+                "offset": xp.stack([xp.mean(kind) for kind in pooled]),
+                "scale": xp.stack([xp.std(kind) for kind in pooled]).clip(LEAST_SCALE, None),
             }
             maps = [self.combine(kinds, encoding) for kinds in found]
-            scores = torch.cat([self.score(m) for m in maps])
-            encoding["pixel_limit"] = torch.stack([m[:, 0].amax() for m in maps]).mean()
-            encoding["pixel_scale"] = (
-                torch.cat([m[:, 0].flatten() for m in maps]).std(correction=0).clamp_min(LEAST_SCALE)
-            )
-            encoding["score_scale"] = scores.std(correction=0).clamp_min(LEAST_SPREAD)
-            encoding["score_limit"] = scores.mean() + SIGMAS * encoding["score_scale"]
+            pixels = [xp.reshape(m[:, 0, ...], (-1,)) for m in maps]
+            scores = xp.concat([self.score(m) for m in maps])
+            encoding["pixel_limit"] = xp.mean(xp.stack([xp.max(values) for values in pixels]))
+            encoding["pixel_scale"] = xp.std(xp.concat(pixels)).clip(LEAST_SCALE, None)
+            encoding["score_scale"] = xp.std(scores).clip(LEAST_SPREAD, None)
+            encoding["score_limit"] = xp.mean(scores) + SIGMAS * encoding["score_scale"]
         return {DEFECT: encoding}
 
-    def _precise_features(self, backbone: Backbone, windows: Tensor) -> Features:
+    def _precise_features(self, backbone: Extractor, windows: Array) -> Features:
         """Extract features in float32: what counts are small differences between similar cells."""
         with full_precision(windows):
             return self.features(backbone, windows)
 
     def predict(
-        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
+        self, backbone: Extractor, image: Array, support: Described, inside: Array | None = None
     ) -> Prediction:
         """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal.
 
@@ -133,17 +149,18 @@ class AnomalyDetector(nn.Module, ABC):
         distances, score = self.detect(backbone, image, support, inside)
         maps = squashed(distances, encoding["pixel_limit"], encoding["pixel_scale"])
         score = squashed(score, encoding["score_limit"], encoding["score_scale"])
+        xp = array_namespace(maps)
         if inside is not None:
-            maps = maps.masked_fill(~inside, 0)
+            maps = xp.where(inside, maps, xp.zeros_like(maps))
         if support.least_area > 1:
-            before = maps.amax((1, 2, 3)) > LIMIT
+            before = xp.max(maps, axis=(1, 2, 3)) > LIMIT
             maps = drop_small(maps, support.least_area)
-            score = torch.where(before & (maps.amax((1, 2, 3)) <= LIMIT), score.clamp_max(LIMIT), score)
+            score = xp.where(before & (xp.max(maps, axis=(1, 2, 3)) <= LIMIT), score.clip(None, LIMIT), score)
         return Prediction(maps, score)
 
     def detect(
-        self, backbone: Backbone, image: Tensor, support: SupportEncoding, inside: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, backbone: Extractor, image: Array, support: Described, inside: Array | None = None
+    ) -> tuple[Array, Array]:
         """Return the distances behind a prediction: maps ``(B, 1, H, W)`` and scores ``(B,)``.
 
         Pixels that are not ``inside (B or 1, 1, H, W)`` have the lowest distance of the map, and do not count for the
@@ -152,27 +169,32 @@ class AnomalyDetector(nn.Module, ABC):
         (encoding,) = support.encodings
         query = shrunk(image, self.windows) if support.whole else image
 
-        def segment(windows: Tensor) -> Tensor:
+        def segment(windows: Array) -> Array:
             with full_precision(windows):
                 features = self.features(backbone, windows)
                 cells = self.combine(self.distances(features, encoding), encoding)
-            return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+            return bilinear(cells, windows.shape[-2:])
 
         maps = apply_in_windows(query, segment, self.windows)
         score = self.score(maps) if inside is None else self._score_inside(maps, inside)
         if support.whole:
-            maps = F.interpolate(maps[:, :1], size=image.shape[-2:], mode="bilinear", align_corners=False)
-        maps = maps[:, :1]
-        return (maps if inside is None else torch.where(inside, maps, maps.amin())), score
+            maps = bilinear(maps[:, :1, ...], image.shape[-2:])
+        maps = maps[:, :1, ...]
+        if inside is None:
+            return maps, score
+        xp = array_namespace(maps)
+        return xp.where(inside, maps, xp.min(maps)), score
 
-    def _score_inside(self, maps: Tensor, inside: Tensor) -> Tensor:
+    def _score_inside(self, maps: Array, inside: Array) -> Array:
         """Score the part of each image that counts; a pixel of a smaller map does, if any that it stands for does."""
-        cells = F.adaptive_max_pool2d(inside.float(), (maps.shape[-2], maps.shape[-1])) > 0
-        rows = zip(maps, cells.expand(len(maps), -1, -1, -1), strict=True)
-        return torch.cat([self.score(row[None, :, None, part[0]]) for row, part in rows])
+        xp = array_namespace(maps)
+        cells = xp.reshape(resize_mask(inside, (maps.shape[-2], maps.shape[-1])) > LEAST_SHARE, (inside.shape[0], -1))
+        rows = xp.reshape(maps, (*maps.shape[:2], -1))
+        parts = (rows[i : i + 1, :, cells[i % inside.shape[0], :]] for i in range(maps.shape[0]))
+        return xp.concat([self.score(part[:, :, None, :]) for part in parts])
 
 
-def squashed(distance: Tensor, limit: Tensor, scale: Tensor) -> Tensor:
+def squashed(distance: Array, limit: Array, scale: Array) -> Array:
     """Map distances to [0, 1] in their order, 0.5 at the limit; unlike a sigmoid it does not saturate early."""
     beyond = (distance - limit) / scale
-    return 0.5 + 0.5 * beyond / (1 + beyond.abs())
+    return 0.5 + 0.5 * beyond / (1 + array_namespace(beyond).abs(beyond))

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
+from anomalib_sofs.arrays import Array
 
 FOLDS = 8
 """Most times that the support is described anew, however many images there are."""
 QUARTERS = [(rows, columns) for rows in (0, 1) for columns in (0, 1)]
 
-Views = list[list[Tensor]]
+Views = list[list[Array]]
 
 
-def held_out(views: Views, sources: Sequence[int]) -> Iterator[tuple[tuple[Views, list[int]], list[Tensor]]]:
+def held_out(views: Views, sources: Sequence[int]) -> Iterator[tuple[tuple[Views, list[int]], list[Array]]]:
     """Yield some of the views with their sources and, beside them, a view or part of one that is not among them.
 
     Args:
@@ -37,7 +37,7 @@ def held_out(views: Views, sources: Sequence[int]) -> Iterator[tuple[tuple[Views
         yield (others, [0] * len(others)), part
 
 
-def _quarters(view: list[Tensor]) -> Views:
+def _quarters(view: list[Array]) -> Views:
     """Cut a view into quarters, at the same place in every layer; one that is too small stays as it is."""
     if min(min(layer.shape[-2:]) for layer in view) < 2:  # noqa: PLR2004 - a quarter needs a cell
         return [view]

@@ -5,8 +5,9 @@ as in a subspace residual, but without a rank to choose. A cell is as odd as the
 the images instead would make their differences look normal.
 """
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
+
+from anomalib_sofs.arrays import Array
 
 SHRINKAGE = 1.0
 """Share of the mean variance that is added to every direction; 0.1 to 3 give the same figures."""
@@ -14,7 +15,7 @@ MOST_SPACES = 16
 """Images that get a space of their own: bounds the time of a query."""
 
 
-def normal_space(feature: Tensor) -> tuple[Tensor, Tensor]:
+def normal_space(feature: Array) -> tuple[Array, Array]:
     """Describe one layer of a view of an image.
 
     Args:
@@ -23,14 +24,15 @@ def normal_space(feature: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Mean ``(D,)`` and whitening matrix ``(D, D)``.
     """
-    x = feature[0].flatten(1).T
-    mean = x.mean(0)
-    variance, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-    scale = (variance.clamp_min(0) + SHRINKAGE * variance.mean()).clamp_min(1e-6)
-    return mean, axes / (scale * len(scale)).sqrt()
+    xp = array_namespace(feature)
+    x = xp.reshape(feature[0, ...], (feature.shape[1], -1)).T
+    mean = xp.mean(x, axis=0)
+    variance, axes = xp.linalg.eigh((x - mean).T @ (x - mean) / x.shape[0])
+    scale = (variance.clip(0, None) + SHRINKAGE * xp.mean(variance)).clip(1e-6, None)
+    return mean, axes / xp.sqrt(scale * scale.shape[0])
 
 
-def space_distance(feature: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
+def space_distance(feature: Array, means: Array, whitening: Array) -> Array:
     """Return the length of cells in the nearest of k whitened spaces.
 
     Args:
@@ -41,7 +43,9 @@ def space_distance(feature: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
     Returns:
         ``(B, 1, h, w)``.
     """
-    b, _, h, w = feature.shape
-    x = feature.flatten(2).transpose(1, 2)
-    lengths = [((x - mean) @ axes).norm(dim=2) for mean, axes in zip(means, whitening, strict=True)]
-    return torch.stack(lengths).amin(dim=0).view(b, 1, h, w)
+    xp = array_namespace(feature)
+    b, c, h, w = feature.shape
+    x = xp.matrix_transpose(xp.reshape(feature, (b, c, h * w)))
+    spaces = ((x - means[i, ...]) @ whitening[i, ...] for i in range(means.shape[0]))
+    lengths = [xp.linalg.vector_norm(space, axis=2) for space in spaces]
+    return xp.reshape(xp.min(xp.stack(lengths), axis=0), (b, 1, h, w))

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.arrays import full_precision
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.downsampling import MaskDownsampling, downsample_mask
 from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Episodes, Features, episode_features
-from anomalib_sofs.model.precision import full_precision
+from anomalib_sofs.model.examples import rows_by_class
 from anomalib_sofs.model.resizing import shrunk
-from anomalib_sofs.model.support import rows_by_class
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
 

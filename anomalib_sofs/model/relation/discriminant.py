@@ -2,63 +2,69 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace, device
+
+from anomalib_sofs.arrays import Array, grown
 
 
-def shrunk(covariance: Tensor, amount: float) -> Tensor:
+def shrunk(covariance: Array, amount: float) -> Array:
     """Add ``amount`` times the mean variance to every direction of a covariance ``(C, C)``."""
-    eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    return covariance + amount * covariance.diagonal().mean() * eye
+    xp = array_namespace(covariance)
+    eye = xp.eye(covariance.shape[0], dtype=covariance.dtype, device=device(covariance))
+    return covariance + amount * xp.mean(xp.linalg.diagonal(covariance)) * eye
 
 
-def discriminant(covariance: Tensor, contrast: Tensor, amount: float) -> Tensor:
+def discriminant(covariance: Array, contrast: Array, amount: float) -> Array:
     """Return the Fisher direction ``(C,)`` scaled so that the contrast has length 1 along it."""
-    w = torch.linalg.solve(shrunk(covariance, amount), contrast)
-    return w / (w @ contrast).clamp_min(1e-6)
+    w = array_namespace(covariance).linalg.solve(shrunk(covariance, amount), contrast)
+    return w / (w @ contrast).clip(1e-6, None)
 
 
-def directions_by_layer(covariance: Tensor, contrast: Tensor, channels: Sequence[int]) -> Iterator[Tensor]:
+def directions_by_layer(covariance: Array, contrast: Array, channels: Sequence[int]) -> Iterator[Array]:
     """Yield the discriminant of each layer alone ``(C,)``, 0 elsewhere."""
     start = 0
     for width in channels:
         part = slice(start, start + width)
-        w = torch.zeros_like(contrast)
+        w = array_namespace(contrast).zeros_like(contrast)
         w[part] = discriminant(covariance[part, part], contrast[part], 1.0)
         yield w
         start += width
 
 
-def variance(directions: Tensor, covariance: Tensor) -> Tensor:
+def variance(directions: Array, covariance: Array) -> Array:
     """Return the variance ``(k,)`` along directions ``(k, C)``."""
-    return torch.einsum("kc,cd,kd->k", directions, covariance, directions)
+    return array_namespace(directions).sum((directions @ covariance) * directions, axis=1)
 
 
-def mean_of(tensors: Iterable[Tensor]) -> Tensor:
-    """Return the mean of tensors of one shape."""
-    return torch.stack(list(tensors)).mean(0)
+def mean_of(arrays: Iterable[Array]) -> Array:
+    """Return the mean of arrays of one shape."""
+    rows = list(arrays)
+    xp = array_namespace(rows[0])
+    return xp.mean(xp.stack(rows), axis=0)
 
 
-def weighted_mean(x: Tensor, weights: Tensor) -> Tensor:
+def weighted_mean(x: Array, weights: Array) -> Array:
     """Return the mean ``(C,)`` of rows ``(n, C)``."""
-    return (x * weights[:, None]).sum(0) / weights.sum()
+    xp = array_namespace(x)
+    return xp.sum(x * weights[:, None], axis=0) / xp.sum(weights)
 
 
 LEAST_SHARE = 0.02
 """Share of the cells that a background needs, so that its statistics mean something."""
 
 
-def clear_background(mask: Tensor, ignored: Tensor | None = None) -> Tensor:
+def clear_background(mask: Array, ignored: Array | None = None) -> Array:
     """Choose background cells ``(h, w)``: one cell clear of the defect, unless that leaves next to none.
 
     Args:
         mask: Share of each cell that is defect ``(h, w)``, 0..1.
         ignored: Share of each cell that is neither defect nor background ``(h, w)``; ``None`` for none.
     """
-    usable = torch.ones_like(mask, dtype=torch.bool) if ignored is None else ignored == 0
-    for clear in (F.max_pool2d((mask > 0).float()[None, None], 3, 1, 1)[0, 0] == 0, mask == 0):
-        if (clear & usable).sum() >= LEAST_SHARE * mask.numel():
+    xp = array_namespace(mask)
+    cells = mask.shape[0] * mask.shape[1]
+    usable = xp.ones_like(mask, dtype=xp.bool) if ignored is None else ignored == 0
+    for clear in (~grown(mask > 0, 1), mask == 0):
+        if int(xp.count_nonzero(clear & usable)) >= LEAST_SHARE * cells:
             return clear & usable
-    least = mask.flatten().kthvalue(max(1, int(0.05 * mask.numel())))[0]  # torch.quantile is limited to 16M elements
+    least = xp.sort(xp.reshape(mask, (-1,)))[max(1, int(0.05 * cells)) - 1]
     return mask <= least

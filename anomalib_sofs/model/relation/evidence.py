@@ -5,10 +5,10 @@ whole does not make the part a bad one.
 """
 
 import numpy as np
-import torch
-from skimage.measure import label
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace, device
+
+from anomalib_sofs.arrays import Array, as_given, largest, to_numpy
+from anomalib_sofs.results.labelling import label
 
 PIXEL_RATIO = 2.0
 """As many of the surest pixels as a marked region has, times this, must be defect on average: what is found is larger
@@ -21,17 +21,16 @@ NO_PIXEL = -20.0
 """Logit of a pixel that is not there."""
 
 
-def region_pixels(mask: Tensor) -> Tensor:
+def region_pixels(mask: Array) -> Array:
     """Return the median size in pixels of the connected regions of a mask ``(H, W)``, a scalar.
 
     Regions, as several defects may be marked in one image, and a single one is to be found in the next.
     """
-    regions = label(mask.cpu().numpy() > 0)
-    sizes = torch.from_numpy(np.bincount(regions.ravel())[1:])
-    return sizes.median().to(mask)
+    sizes = np.sort(np.bincount(label(to_numpy(mask) > 0).ravel())[1:])
+    return as_given(np.asarray(sizes[(len(sizes) - 1) // 2], dtype=np.float32), mask)
 
 
-def suppress_weak(logits: Tensor, evidence: Tensor, marked: Tensor) -> Tensor:
+def suppress_weak(logits: Array, evidence: Array, marked: Array) -> Array:
     """Lower the logits of every image and class that shows too little evidence to 0 and less.
 
     What is lowered keeps its order, and the images are ordered by their evidence.
@@ -41,9 +40,10 @@ def suppress_weak(logits: Tensor, evidence: Tensor, marked: Tensor) -> Tensor:
         evidence: Logits that are weighed ``(B, K, H, W)``.
         marked: Pixels of a marked region of each class ``(K,)``, see :func:`region_pixels`.
     """
-    # room for smaller images, without a branch on their size: it would not export
-    highest = F.pad(evidence.flatten(2), (0, MAX_PIXELS), value=NO_PIXEL).topk(MAX_PIXELS)[0]  # (B, K, MAX_PIXELS)
-    counted = torch.arange(MAX_PIXELS, device=logits.device) < (PIXEL_RATIO * marked).clamp(1, MAX_PIXELS)[:, None]
-    spare = torch.where(counted, highest, 0.0).sum(2) / counted.sum(1) - MIN_EVIDENCE
-    lowered = torch.where(spare > 0, 0.0, logits.flatten(2).amax(2).clamp_min(0) - spare)
-    return logits - lowered[..., None, None]
+    xp = array_namespace(logits)
+    highest = largest(xp.reshape(evidence, (*evidence.shape[:2], -1)), MAX_PIXELS, NO_PIXEL)  # (B, K, MAX_PIXELS)
+    most = (PIXEL_RATIO * marked).clip(1, MAX_PIXELS)
+    counted = xp.astype(xp.arange(MAX_PIXELS, device=device(logits)) < most[:, None], highest.dtype)
+    spare = xp.sum(highest * counted, axis=2) / xp.sum(counted, axis=1) - MIN_EVIDENCE
+    peak = xp.max(logits, axis=(2, 3)).clip(0, None)
+    return logits - xp.where(spare > 0, xp.zeros_like(spare), peak - spare)[..., None, None]

@@ -5,7 +5,9 @@ much less sure than the surest find of its image is a false one more often than 
 and, as a rule, one kind of defect.
 """
 
-from torch import Tensor
+from array_api_compat import array_namespace
+
+from anomalib_sofs.arrays import Array
 
 SHARE = 0.5
 """Of the peak at which a find ends: its width at half maximum."""
@@ -13,10 +15,10 @@ FREE = 1.0
 """Peak up to which nothing is lowered; beyond, only what it exceeds this by counts."""
 
 
-def cut_at_half_peak(logits: Tensor) -> Tensor:
+def cut_at_half_peak(logits: Array) -> Array:
     """Lower the map of every image and class ``(B, K, H, W)`` by half of its peak; what was above 0 at its peak stays.
 
     Images keep the order of their peaks.
     """
-    peak = logits.flatten(2).amax(2)[..., None, None]
-    return logits - SHARE * (peak - FREE).clamp_min(0)
+    peak = array_namespace(logits).max(logits, axis=(2, 3), keepdims=True)
+    return logits - SHARE * (peak - FREE).clip(0, None)

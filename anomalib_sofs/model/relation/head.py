@@ -1,6 +1,6 @@
 """The default head: relation maps in closed form, judged by small networks that never see a feature."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -8,26 +8,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.annotations.labels import DEFECT
+from anomalib_sofs.arrays import full_precision
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.downsampling import downsample_mask
 from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Episodes, Features, episode_features
 from anomalib_sofs.model.modes import evaluating
-from anomalib_sofs.model.precision import full_precision
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
 
-from .calibration import marked_level, shift
 from .discriminant import mean_of
-from .evidence import NO_PIXEL, region_pixels, suppress_weak
 from .exposure import equalise_exposure
-from .extent import cut_at_half_peak
-from .fine_maps import FineImage, FineRelations, encode_fine, fine_grid, reduce_fine, relate_fine
-from .maps import SupportRelations, patch_grid, relate
+from .fine_maps import fine_grid, relate_fine
+from .fine_statistics import FineRelations
+from .maps import patch_grid, relate
+from .marks import FINE_PREFIX, Channels, Look, describe, encode_marks, stacked
 from .network import RelationNet, relation_loss
-from .rejections import KEY, LEVEL, rejected_cells, rejected_level, rejection, suppress_unsure
+from .rejections import KEY, rejection
 from .self_support import self_supported
-from .statistics import encode_support
+from .statistics import SupportRelations
+from .whole_image import judged, weighed
 
 STRIDES = [2, 4, 8, 16, 32]
 """Of the backbone's layers that the head and its anomaly detector read."""
@@ -35,11 +35,9 @@ BACKGROUND_WINDOWS = 16
 """Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
 MEMBERS = 2
 """Networks that come with the package; their logits are averaged."""
-CELL = 4  # native pixels across a cell of the grid; 8 of the enlarged image
 ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
 LAYERS = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
 FINE, COARSE = slice(0, 2), slice(1, 4)  # of those, the layers on the grid of 2 and on that of 4 pixels
-FINE_PREFIX = "fine_"  # of the names in an encoding
 
 
 class RelationHead(nn.Module):
@@ -80,7 +78,7 @@ class RelationHead(nn.Module):
         self.windows = Windows(window_size, self.multiple)
         self.evidence = evidence
         self.background_windows = background_windows
-        self.channels, self.fine_channels = channels[COARSE], channels[FINE]
+        self.channels = Channels(channels[COARSE], channels[FINE])
         if members < 1:
             msg = f"head_options.members is {members}: at least one network decides; {MEMBERS} come with the package."
             raise ValueError(msg)
@@ -112,125 +110,15 @@ class RelationHead(nn.Module):
 
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
         """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
-        extract = partial(self.features, backbone)
-        shown = crops.without_rejected
-        encodings = self.statistics(shown.features(extract), shown.masks, shown.labels, shown.ignored)
-        marked = shown.marked
         # one crop must not change the statistics of batches
         with evaluating(self):
-            encodings = self.calibrated(encodings, marked.features(extract), marked.masks, marked.labels)
-            if crops.support.shows_rejected:
-                encodings = self.told_apart(encodings, extract, crops.with_rejected)
-        return encodings
+            return encode_marks(crops, partial(self.features, backbone), self.look, self.channels)
 
     def statistics(
-        self,
-        features: Iterable[Features],
-        masks: Sequence[Tensor],
-        labels: Sequence[str],
-        ignored: Sequence[Tensor] | None = None,
+        self, features: Iterable[Features], masks: Sequence[Tensor], labels: Sequence[str]
     ) -> dict[str, Encoding]:
-        """Describe each class by closed forms; crops without defect add to the background only.
-
-        Args:
-            features: Of the support crops, of any sizes.
-            masks: Per crop the share of each pixel that is defect ``(h, w)``, 0..1.
-            labels: Their classes.
-            ignored: Per crop which pixels count for nothing ``(h, w)``; ``None`` if all do.
-        """
-        ignored = [torch.zeros_like(mask) for mask in masks] if ignored is None else ignored
-        fine_images: list[FineImage] = []
-
-        def grids() -> Iterator[Tensor]:
-            # one pass: the features of a crop are extracted when its turn comes, and not kept
-            for (grid, fine), mask, unclear in zip(features, masks, ignored, strict=True):
-                shares, without = (_shares(plane, CELL // 2).to(fine) for plane in (mask, unclear))
-                with full_precision(fine):
-                    fine_images.append(reduce_fine(fine[0], shares, without))
-                yield grid[0]
-
-        with full_precision(self.norms_frozen):
-            coarse = encode_support(
-                grids(),
-                [_shares(mask, CELL) for mask in masks],
-                labels,
-                self.channels,
-                [_shares(plane, CELL) for plane in ignored],
-            )
-            fine = encode_fine(fine_images, labels, self.fine_channels)
-        return {
-            name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
-            for name, relations in coarse.items()
-        }
-
-    def told_apart(
-        self, encodings: dict[str, Encoding], extract: Callable[[Tensor], Features], crops: SupportCrops
-    ) -> dict[str, Encoding]:
-        """Add what rejected regions look like, and how sure each class is of them, see :mod:`.rejections`.
-
-        Args:
-            encodings: Made without them.
-            extract: Turns a normalised window into features.
-            crops: Of the images with rejected regions.
-        """
-        classes = list(encodings.values())
-        cells: list[Tensor] = []
-        peaks: dict[int, Tensor] = {}  # (K,) of each image
-        rows = zip(crops.sources, crops.features(extract), crops.rejected, strict=True)
-        for number, (source, crop, mask) in enumerate(rows):
-            with full_precision(crop[0]):
-                cells.append(rejected_cells(crop[0][0], mask, classes[0]["scale"], self.channels))
-            if number % len(self.turns):
-                continue  # queries are upright
-            first = self.first_logits(crop, classes)
-            with full_precision(first):
-                second, _ = self_supported(first, crop[0])
-                second = F.interpolate(second, size=mask.shape, mode="bilinear", align_corners=False)[0]
-                peak = second.masked_fill(mask.to(second.device) == 0, -torch.inf).amax((1, 2))
-            peaks[source] = torch.maximum(peaks.get(source, peak), peak)
-        levels = rejected_level(torch.stack(list(peaks.values())))
-        return {
-            name: encoding | {KEY: torch.cat(cells), LEVEL: level}
-            for (name, encoding), level in zip(encodings.items(), levels, strict=True)
-        }
-
-    def calibrated(
-        self,
-        encodings: dict[str, Encoding],
-        features: Iterable[Features],
-        masks: Sequence[Tensor],
-        labels: Sequence[str],
-    ) -> dict[str, Encoding]:
-        """Shift the odds of each class by what the head finds in its support, and count the pixels of its regions.
-
-        See :mod:`.calibration` and :mod:`.evidence`.
-
-        Args:
-            encodings: Of these crops and of normal ones, see :meth:`statistics`.
-            features: Of the marked crops.
-            masks: Their masks.
-            labels: Their classes.
-        """
-        levels: dict[str, list[Tensor]] = {name: [] for name in encodings}
-        pixels: dict[str, list[Tensor]] = {name: [] for name in encodings}
-        distances: dict[str, list[Tensor]] = {name: [] for name in encodings}
-        for crop, shares, label in zip(features, masks, labels, strict=True):
-            mask = shares.to(crop[0])
-            logits = self.first_logits(crop, [encodings[label]])
-            pixelwise = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
-            level = marked_level(pixelwise[0, 0], mask)
-            levels[label].append(level)
-            pixels[label].append(region_pixels(mask))
-            distances[label].append(self_supported(logits + shift([level]), crop[0])[1][0, 0])
-        return {
-            name: encoding
-            | {
-                "odds": encoding["odds"] + shift(levels[name]),
-                "marked": mean_of(pixels[name]),
-                "distance": mean_of(distances[name]),
-            }
-            for name, encoding in encodings.items()
-        }
+        """Describe each class by closed forms, see :func:`.marks.describe`."""
+        return describe(features, masks, labels, self.channels)
 
     # -- query ---------------------------------------------------------------------------------------------------------
 
@@ -241,51 +129,41 @@ class RelationHead(nn.Module):
 
         Pixels that are not ``inside (B or 1, 1, H, W)`` are no evidence.
         """
-        encodings = support.encodings
-        found = apply_in_windows(image, partial(self._window_logits, backbone, encodings), self.windows)
-        if inside is not None:
-            found = found.masked_fill(~inside, NO_PIXEL)
-        logits, evidence = found[:, : len(encodings)], found[:, len(encodings) :]
-        if self.evidence:
-            logits = suppress_weak(logits, evidence, torch.stack([encoding["marked"] for encoding in encodings]))
-        if LEVEL in encodings[0]:
-            logits = suppress_unsure(logits, torch.stack([encoding[LEVEL] for encoding in encodings]))
-        return cut_at_half_peak(logits)
+        classes = stacked(support.encodings)
 
-    def _window_logits(self, backbone: Backbone, encodings: Sequence[Encoding], windows: Tensor) -> Tensor:
-        """Segment windows ``(n, 3, h, w)``; the backbone runs once for all classes.
+        def segment(windows: Tensor) -> Tensor:
+            return weighed(self.look(self.features(backbone, windows), classes), classes)
 
-        Returns:
-            ``(n, 2 * K, h, w)``: the logits of the second look (see :mod:`.self_support`), then what is weighed as
-            evidence, the first logits, raised or lowered by how far what was found stands out from its background,
-            compared with what was marked.
+        found = apply_in_windows(image, segment, self.windows)
+        return judged(found, classes, evidence=self.evidence, inside=inside)
+
+    def look(self, features: Features, classes: Encoding) -> Look:
+        """Judge the features of n windows for K classes, whose encodings are stacked, twice; see :mod:`.self_support`.
+
+        What is costly runs once for all classes.
         """
-        features = self.features(backbone, windows)
-        first = self.first_logits(features, encodings)
+        first = self.first_logits(features, classes)
         with full_precision(first):
             second, distance = self_supported(first, features[0])
-            marked = torch.stack([encoding["distance"] for encoding in encodings])
-            both = torch.cat([second, first + (distance - marked)[..., None, None]], 1)
-            return F.interpolate(both, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+            both = torch.cat([second, first], 1)
+            return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
 
-    def first_logits(self, features: Features, encodings: Sequence[Encoding]) -> Tensor:
-        """Judge the features of B windows for K classes by the networks, logits ``(B, K, 2h, 2w)``."""
+    def first_logits(self, features: Features, classes: Encoding) -> Tensor:
+        """Judge the features of n windows for K classes by the networks, logits ``(n, K, 2h, 2w)``."""
         with full_precision(features[0]):
-            outputs = self.decide(*self.relate(features, encodings))[:, 0]
-            logits = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
-            if KEY not in encodings[0]:
+            outputs = self.decide(*self.relate(features, classes))[:, 0]
+            logits = outputs.view(features[0].shape[0], -1, outputs.shape[-2], outputs.shape[-1])
+            if KEY not in classes:
                 return logits
-            lowered = rejection(features[0], encodings, self.channels)
+            lowered = rejection(features[0], classes, self.channels.coarse)
             return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
 
-    def relate(self, features: Features, encodings: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
-        """Relate B queries to K classes: maps ``(B * K, MAPS, h, w)``, and fine ones ``(B * K, 7, 2h, 2w)``."""
+    def relate(self, features: Features, classes: Encoding) -> tuple[Tensor, Tensor]:
+        """Relate n windows to K classes: maps ``(n * K, MAPS, h, w)``, and fine ones ``(n * K, 7, 2h, 2w)``."""
         grid, fine = features
-        coarse = [SupportRelations(*(encoding[name] for name in SupportRelations._fields)) for encoding in encodings]
-        finer = [
-            FineRelations(*(encoding[FINE_PREFIX + name] for name in FineRelations._fields)) for encoding in encodings
-        ]
-        return relate(grid, coarse, self.channels), relate_fine(fine, finer)
+        coarse = SupportRelations(*(classes[name] for name in SupportRelations._fields))
+        finer = FineRelations(*(classes[FINE_PREFIX + name] for name in FineRelations._fields))
+        return relate(grid, coarse, self.channels.coarse), relate_fine(fine, finer)
 
     def decide(self, maps: Tensor, fine: Tensor) -> Tensor:
         """Judge relation maps ``(B, MAPS, h, w)`` and fine ones ``(B, 7, 2h, 2w)``.
@@ -304,12 +182,7 @@ class RelationHead(nn.Module):
         for query, features, masks in episode_features(episodes, partial(self.features, backbone)):
             encodings = self.statistics(features, masks, [DEFECT] * len(masks))
             with full_precision(query[0]):
-                related.append(self.relate(query, list(encodings.values())))
+                related.append(self.relate(query, stacked(list(encodings.values()))))
         outputs = self.decide(*(torch.cat(parts) for parts in zip(*related, strict=True)))
         target = downsample_mask(episodes.masks.float(), (outputs.shape[-2], outputs.shape[-1]))[:, None]
         return relation_loss(outputs[:, :1].float(), outputs[:, 1, 0, 0].float(), target)
-
-
-def _shares(mask: Tensor, cell: int) -> Tensor:
-    """Return the share of each cell that is defect ``(H / cell, W / cell)``."""
-    return downsample_mask(mask[None], (mask.shape[-2] // cell, mask.shape[-1] // cell))[0]

@@ -8,14 +8,14 @@ Grid: the image is enlarged twice before the backbone, so one cell is 4 native p
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-BOX = 17
-"""Cells across the surround that the local contrast is taken against."""
+from .statistics import SupportRelations
+from .surround import surround
+
 EDGE, STEEPNESS = 0.35, 10.0
 """Where, along the main direction (background 0, defect 1), a cell stops counting as the query's background, and how
 steeply."""
@@ -31,23 +31,6 @@ of the contrast with the surroundings."""
 MAIN, STRIDE16, LOCAL = (DIRECTIONS.index(name) for name in ("all", "stride16", "local"))
 
 
-class SupportRelations(NamedTuple):
-    """Encoding of one defect class: everything the query path needs, C channels (176 for the default backbone).
-
-    Classes of one support set share their background, and with it everything that is costly on the query's side.
-    """
-
-    scale: Tensor  # (C,) shared: 1 / standard deviation of the background cells
-    mean: Tensor  # (C,) shared: mean of the background cells
-    precision: Tensor  # (C, C) shared: inverse of the shrunk background covariance
-    background: Tensor  # (64, C) shared: background cells, the part of each layer of unit length
-    contrast: Tensor  # (C,) defect minus background, scaled
-    directions: Tensor  # (6, C) discriminants, see DIRECTIONS; the defect lies at 1, the background at 0
-    sigma: Tensor  # (6,) standard deviation of the background along them
-    defect: Tensor  # (32, C) defect cells, the part of each layer of unit length
-    odds: Tensor  # () log odds of the share of the support that is defect
-
-
 def patch_grid(features: Sequence[Tensor]) -> Tensor:
     """Bring strides 4, 8 and 16 of the enlarged image onto one grid.
 
@@ -60,13 +43,6 @@ def patch_grid(features: Sequence[Tensor]) -> Tensor:
     fine, middle, coarse = features
     coarse = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
     return torch.cat([F.avg_pool2d(fine, 2), middle, coarse], dim=1)
-
-
-def surround(x: Tensor) -> Tensor:
-    """Return the mean ``(B, C, h, w)`` over a square of ``BOX`` cells; separable, so its cost is linear in ``BOX``."""
-    half = BOX // 2
-    x = F.avg_pool2d(x, (BOX, 1), 1, (half, 0), count_include_pad=False)
-    return F.avg_pool2d(x, (1, BOX), 1, (0, half), count_include_pad=False)
 
 
 RELATIONS = (
@@ -99,7 +75,7 @@ def _length(x: Tensor) -> Tensor:
     return x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
-def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence[int]) -> Tensor:
+def relate(grid: Tensor, classes: SupportRelations, channels: Sequence[int]) -> Tensor:
     """Compare every cell of the queries with every class of a support set.
 
     The query is centred on its own mean: another light or position moves all cells alike. No data-dependent branch,
@@ -107,24 +83,24 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
 
     Args:
         grid: ``(B, C, h, w)``, see ``patch_grid``.
-        classes: The encoded classes, K of them.
+        classes: The encoded classes, K of them, stacked; what they share is not.
         channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
 
     Returns:
         Relation maps ``(B * K, MAPS, h, w)``, the classes of one query next to each other.
     """
     b, _, h, w = grid.shape
-    k, shared = len(classes), classes[0]
-    directions = torch.stack([s.directions for s in classes])  # (K, 6, C)
+    directions = classes.directions  # (K, 6, C)
+    k = directions.shape[0]
     main = directions[:, MAIN]  # (K, C)
-    sigma = torch.stack([s.sigma for s in classes])[..., None]  # (K, 6, 1)
+    sigma = classes.sigma[..., None]  # (K, 6, 1)
 
-    x = grid.flatten(2) * shared.scale[:, None]  # (B, C, n)
+    x = grid.flatten(2) * classes.scale[:, None]  # (B, C, n)
     own = x.mean(2, keepdim=True)
     x = x - own
     along = (directions.flatten(0, 1) @ x).view(b, k, -1, h * w)
     full = along[:, :, MAIN]
-    support_centred = full + main @ (own - (shared.mean * shared.scale)[:, None])
+    support_centred = full + main @ (own - (classes.mean * classes.scale)[:, None])
 
     # Two steps of a two-class fit on the query itself: its background without the defect, then its own defect.
     cells = x.transpose(1, 2)
@@ -135,8 +111,8 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
     amount = defect_weight.sum(2, keepdim=True)
     found = (defect_weight @ cells - amount * rest) / (amount + 1e-3)
     trust = amount / (amount + 1) / 2
-    contrast = torch.stack([s.contrast for s in classes]) * (1 - trust) + found * trust
-    adapted = contrast @ shared.precision
+    contrast = classes.contrast * (1 - trust) + found * trust
+    adapted = contrast @ classes.precision
     adapted = adapted / (adapted * contrast).sum(2, keepdim=True).clamp_min(1e-6)
     adapted = adapted @ x - (adapted * rest).sum(2, keepdim=True)
 
@@ -151,15 +127,15 @@ def relate(grid: Tensor, classes: Sequence[SupportRelations], channels: Sequence
         bounded(local / sigma[:, LOCAL]),
         bounded(full / spread),
     ]
-    exemplars = torch.cat([shared.background, *(s.defect for s in classes)])
+    exemplars = torch.cat([classes.background, classes.defect.flatten(0, 1)])
     for layer, cells in zip(x.split(list(channels), 1), exemplars.split(list(channels), 1), strict=True):
         length = _length(layer)
         product = cells @ layer
-        background, defect = product[:, : len(shared.background)], product[:, len(shared.background) :]
+        background, defect = product[:, : len(classes.background)], product[:, len(classes.background) :]
         maps.append(defect.view(b, k, -1, h * w).amax(2) / length)
         maps.append((background.amax(1, keepdim=True) / length).expand_as(full))
         maps.append((length / layer.shape[1] ** 0.5 - 1).expand_as(full))
-    odds = torch.stack([s.odds for s in classes])[None, :, None].expand_as(full)
+    odds = classes.odds[None, :, None].expand_as(full)
     constant = spread.log().expand_as(full)
     stacked = torch.stack(maps, dim=2).clamp(-CLIP, CLIP)
     return torch.cat([stacked, constant[:, :, None], odds[:, :, None]], dim=2).view(b * k, -1, h, w)

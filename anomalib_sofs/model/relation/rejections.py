@@ -9,15 +9,15 @@ how sure it is of further ones: an image has to show something that it is surer 
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+import numpy as np
+from array_api_compat import array_namespace, device
 
-from anomalib_sofs.model.downsampling import downsample_mask
-from anomalib_sofs.model.encoding import Encoding
-from anomalib_sofs.model.false_alarms import conformal_quantile
+from anomalib_sofs.arrays import Array, by_layer, cell_means, unit
+from anomalib_sofs.conformal import conformal_quantile
 
 from .discriminant import clear_background
+
+Encoding = dict[str, Array]
 
 KEY = "rejected"
 """Name in an encoding of the exemplars ``(e, C)``, layers of unit length; the classes of a support set share them."""
@@ -37,7 +37,7 @@ MOST = 16.0
 """Logits that are taken off at most."""
 
 
-def rejected_cells(grid: Tensor, mask: Tensor, scale: Tensor, channels: Sequence[int]) -> Tensor:
+def rejected_cells(grid: Array, mask: Array, scale: Array, channels: Sequence[int]) -> Array:
     """Choose exemplars of a rejected region.
 
     Args:
@@ -49,50 +49,54 @@ def rejected_cells(grid: Tensor, mask: Tensor, scale: Tensor, channels: Sequence
     Returns:
         ``(e, C)``, each layer of unit length.
     """
-    shares = downsample_mask(mask[None].to(grid), (grid.shape[-2], grid.shape[-1]))[0]
-    cells = grid.flatten(1).T
-    mean = cells[clear_background(shares).flatten()].mean(0)
-    share = shares.flatten()
-    core = (cells[share >= min(0.5, 0.7 * float(share.max()))] - mean) * scale
-    steps = torch.linspace(0, len(core) - 1, min(CELLS, len(core)), device=core.device).round().long()
-    return torch.cat([F.normalize(layer, dim=1) for layer in core[steps].split(list(channels), 1)], 1)
+    xp = array_namespace(grid)
+    shares = cell_means(mask, mask.shape[0] // grid.shape[1])
+    cells = xp.reshape(grid, (grid.shape[0], -1)).T
+    mean = xp.mean(cells[xp.reshape(clear_background(shares), (-1,))], axis=0)
+    share = xp.reshape(shares, (-1,))
+    core = (cells[share >= min(0.5, 0.7 * float(xp.max(share)))] - mean) * scale
+    steps = np.linspace(0, core.shape[0] - 1, min(CELLS, core.shape[0])).round().astype(int).tolist()
+    chosen = xp.take(core, xp.asarray(steps, dtype=xp.int64, device=device(core)), axis=0)
+    return xp.concat([unit(layer, 1) for layer in by_layer(chosen, channels)], axis=1)
 
 
-def rejection(grid: Tensor, encodings: Sequence[Encoding], channels: Sequence[int]) -> Tensor:
+def rejection(grid: Array, classes: Encoding, channels: Sequence[int]) -> Array:
     """Return what is added to the logits of queries where they resemble rejected regions.
 
     Args:
         grid: ``(B, C, h, w)``.
-        encodings: Of K classes that share rejected exemplars.
+        classes: The encoded classes, K of them, stacked; they share rejected exemplars.
         channels: Channels of the layers in the grid.
 
     Returns:
         ``(B, K, h, w)``, 0 or less.
     """
-    shared = encodings[0]
-    cells = (grid - grid.mean((2, 3), keepdim=True)).flatten(2) * shared["scale"][:, None]
-    exemplars = torch.cat([shared[KEY], *(encoding["defect"] for encoding in encodings)])
-    count, total = len(shared[KEY]), cells.new_zeros(())
-    for weight, layer, rows in zip(
-        LAYER_WEIGHTS, cells.split(list(channels), 1), exemplars.split(list(channels), 1), strict=True
+    xp = array_namespace(grid)
+    b, c, h, w = grid.shape
+    k = classes["defect"].shape[0]
+    cells = xp.reshape(grid - xp.mean(grid, axis=(2, 3), keepdims=True), (b, c, h * w)) * classes["scale"][:, None]
+    defects = xp.reshape(classes["defect"], (-1, c))
+    total: Array = 0.0
+    for weight, layer, rejected, marked in zip(
+        LAYER_WEIGHTS, *(by_layer(x, channels) for x in (cells, classes[KEY], defects)), strict=True
     ):
-        cosines = rows @ F.normalize(layer, dim=1)
-        defect = cosines[:, count:].unflatten(1, (len(encodings), -1)).amax(2)
-        total = total + weight * (defect - cosines[:, :count].amax(1, keepdim=True))
-    return (GAIN * (total + MARGIN)).clamp(-MOST, 0).view(len(grid), len(encodings), *grid.shape[-2:])
+        directions = unit(layer, 1)
+        defect = xp.max(xp.reshape(marked @ directions, (b, k, -1, h * w)), axis=2)
+        total = total + weight * (defect - xp.max(rejected @ directions, axis=1, keepdims=True))
+    return xp.reshape((GAIN * (total + MARGIN)).clip(-MOST, 0), (b, k, h, w))
 
 
-def rejected_level(peaks: Tensor) -> Tensor:
+def rejected_level(peaks: Array) -> Array:
     """Return the logit that three quarters of the false alarms of each class exceed ``(K,)``, 0 at least.
 
     Args:
         peaks: Largest logit of each rejected region for each class ``(n, K)``, as the support set finds it without the
             rejections.
     """
-    return conformal_quantile(peaks, EXCEEDING).clamp_min(0)
+    return conformal_quantile(peaks, EXCEEDING).clip(0, None)
 
 
-def suppress_unsure(logits: Tensor, levels: Tensor) -> Tensor:
+def suppress_unsure(logits: Array, levels: Array) -> Array:
     """Lower the logits of every image and class whose largest does not exceed a level by that level, to 0 and less.
 
     The order of images and pixels stays as it is.
@@ -101,5 +105,6 @@ def suppress_unsure(logits: Tensor, levels: Tensor) -> Tensor:
         logits: ``(B, K, H, W)``.
         levels: Of each class ``(K,)``, 0 or more.
     """
-    unsure = logits.flatten(2).amax(2) <= levels
-    return logits - torch.where(unsure, levels, 0.0)[..., None, None]
+    xp = array_namespace(logits)
+    peak = xp.max(logits, axis=(2, 3))
+    return logits - xp.where(peak <= levels, levels, xp.zeros_like(peak))[..., None, None]

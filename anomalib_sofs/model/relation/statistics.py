@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace, device
+
+from anomalib_sofs.arrays import Array, as_given, by_layer, drawn, to_numpy, unit
 
 from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, shrunk, variance, weighted_mean
-from .maps import SupportRelations, surround
+from .surround import surround
 
 DEFECT_CELLS, BACKGROUND_CELLS = 32, 64
 """Exemplars kept for the nearest-neighbour maps."""
@@ -16,14 +16,25 @@ AREAS = (1e-4, 0.5)
 """Least and largest share of a support image that its defect counts as."""
 
 
-def _chosen(length: int, count: int) -> Tensor:
-    """Return ``count`` of ``length`` rows, drawn without replacement where there are enough (always the same ones)."""
-    order = torch.randperm(length, generator=torch.Generator().manual_seed(0))
-    return order[torch.arange(count) % length]
+class SupportRelations(NamedTuple):
+    """Encoding of one defect class: everything the query path needs, C channels (176 for the default backbone).
+
+    Classes of one support set share their background, and with it everything that is costly on the query's side.
+    """
+
+    scale: Array  # (C,) shared: 1 / standard deviation of the background cells
+    mean: Array  # (C,) shared: mean of the background cells
+    precision: Array  # (C, C) shared: inverse of the shrunk background covariance
+    background: Array  # (64, C) shared: background cells, the part of each layer of unit length
+    contrast: Array  # (C,) defect minus background, scaled
+    directions: Array  # (6, C) discriminants, see DIRECTIONS; the defect lies at 1, the background at 0
+    sigma: Array  # (6,) standard deviation of the background along them
+    defect: Array  # (32, C) defect cells, the part of each layer of unit length
+    odds: Array  # () log odds of the share of the support that is defect
 
 
-def _unit_by_layer(x: Tensor, channels: Sequence[int]) -> Tensor:
-    return torch.cat([F.normalize(layer, dim=1) for layer in x.split(list(channels), 1)], 1)
+def _unit_by_layer(x: Array, channels: Sequence[int]) -> Array:
+    return array_namespace(x).concat([unit(layer, 1) for layer in by_layer(x, channels)], axis=1)
 
 
 class _Image(NamedTuple):
@@ -33,50 +44,57 @@ class _Image(NamedTuple):
     however many images there are.
     """
 
-    mean: Tensor  # (C,)
-    second: Tensor  # (C, C) second moment of the background
-    local_mean: Tensor  # (C,) of the background less its surroundings
-    local_second: Tensor  # (C, C)
-    exemplars: Tensor  # (e, C) chosen background cells
-    area: Tensor  # () share of the image that is defect
-    share: Tensor  # (d,) mask share of the defect cells
-    defect: Tensor  # (d, C)
-    local_defect: Tensor  # (d, C)
+    mean: Array  # (C,)
+    second: Array  # (C, C) second moment of the background
+    local_mean: Array  # (C,) of the background less its surroundings
+    local_second: Array  # (C, C)
+    exemplars: Array  # (e, C) chosen background cells
+    area: Array  # () share of the image that is defect
+    share: Array  # (d,) mask share of the defect cells
+    defect: Array  # (d, C)
+    local_defect: Array  # (d, C)
 
 
-def _reduce(grid: Tensor, mask: Tensor, background: Tensor, exemplars: Tensor) -> _Image:
-    bg, share = background.to(grid.device).flatten(), mask.to(grid).flatten()
+def _cells(grid: Array) -> Array:
+    """Return the cells of a grid ``(C, h, w)`` as rows ``(n, C)``."""
+    return array_namespace(grid).reshape(grid, (grid.shape[0], -1)).T
+
+
+def _reduce(grid: Array, share: Array, bg: Array, exemplars: Sequence[int]) -> _Image:
+    xp = array_namespace(grid)
     hit = share > 0
-    x = grid.flatten(1).T
-    mean = x[bg].mean(0)
+    x = _cells(grid)
+    mean = xp.mean(x[bg], axis=0)
     rest = x[bg] - mean
-    local = (grid - surround(grid[None])[0]).flatten(1).T
+    local = _cells(grid - surround(grid))
     local_rest = local[bg]
+    count = rest.shape[0]
+    chosen = xp.asarray(exemplars, dtype=xp.int64, device=device(grid))
     return _Image(
-        mean, rest.T @ rest / len(rest), local_rest.mean(0), local_rest.T @ local_rest / len(rest),
-        rest[exemplars], share.mean(), share[hit], x[hit] - mean, local[hit],
+        mean, rest.T @ rest / count, xp.mean(local_rest, axis=0), local_rest.T @ local_rest / count,
+        xp.take(rest, chosen, axis=0), xp.mean(share), share[hit], x[hit] - mean, local[hit],
     )  # fmt: skip
 
 
-def _reduced(grids: Iterable[Tensor], masks: Sequence[Tensor], ignored: Sequence[Tensor]) -> list[_Image]:
+def _reduced(grids: Iterable[Array], masks: Sequence[Array], ignored: Sequence[Array]) -> list[_Image]:
     """Reduce the images one by one; the exemplars are drawn from the background cells of all of them."""
     backgrounds = [clear_background(*planes) for planes in zip(masks, ignored, strict=True)]
-    ends = torch.tensor([int(background.sum()) for background in backgrounds]).cumsum(0)
-    chosen = _chosen(int(ends[-1]), BACKGROUND_CELLS)
-    images = []
-    for grid, mask, background, end in zip(grids, masks, backgrounds, ends.tolist(), strict=True):
-        start = end - int(background.sum())
-        inside = chosen[(chosen >= start) & (chosen < end)] - start
-        images.append(_reduce(grid, mask, background, inside.to(grid.device)))
+    counts = [int(array_namespace(background).count_nonzero(background)) for background in backgrounds]
+    chosen = drawn(sum(counts), BACKGROUND_CELLS)
+    images, start = [], 0
+    for grid, mask, background, count in zip(grids, masks, backgrounds, counts, strict=True):
+        share, clear = (as_given(to_numpy(plane).reshape(-1), grid) for plane in (mask, background))
+        images.append(_reduce(grid, share, clear, [row - start for row in chosen if start <= row < start + count]))
+        start += count
     return images
 
 
 def encode_support(
-    grids: Iterable[Tensor],
-    masks: Sequence[Tensor],
+    grids: Iterable[Array],
+    masks: Sequence[Array],
     labels: Sequence[str],
     channels: Sequence[int],
-    ignored: Sequence[Tensor] | None = None,
+    ignored: Sequence[Array] | None = None,
 ) -> dict[str, SupportRelations]:
     """Reduce annotated images to what a query is compared with.
 
@@ -98,30 +116,33 @@ def encode_support(
     Raises:
         ValueError: If no support image shows a defect.
     """
-    images = _reduced(grids, masks, [torch.zeros_like(m) for m in masks] if ignored is None else ignored)
+    if ignored is None:
+        ignored = [array_namespace(mask).zeros_like(mask) for mask in masks]
+    images = _reduced(grids, masks, ignored)
     marked: dict[str, list[_Image]] = {}
     for image, label in zip(images, labels, strict=True):
-        if len(image.share):
+        if image.share.shape[0]:
             marked.setdefault(label, []).append(image)
     if not marked:
         msg = "no support mask marks a defect; few-shot anomaly detection needs none"
         raise ValueError(msg)
-    scale = 1 / (mean_of(i.second.diagonal() for i in images).sqrt() + 1e-3)
+    xp = array_namespace(images[0].mean)
+    scale = 1 / (xp.sqrt(mean_of(xp.linalg.diagonal(i.second) for i in images)) + 1e-3)
     both = scale[:, None] * scale
     covariance = mean_of(i.second for i in images) * both
     second = mean_of(i.local_second for i in images) * both
     local_mean = mean_of(i.local_mean for i in images) * scale
     local_covariance = second - local_mean[:, None] * local_mean
 
-    precision = torch.linalg.inv(shrunk(covariance, 1.0))
-    background = _unit_by_layer(torch.cat([i.exemplars for i in images]) * scale, channels)
+    precision = xp.linalg.inv(shrunk(covariance, 1.0))
+    background = _unit_by_layer(xp.concat([i.exemplars for i in images], axis=0) * scale, channels)
     mean = mean_of(i.mean for i in images)
 
     encoded = {}
     for label, rows in sorted(marked.items()):
         contrast = mean_of(weighted_mean(i.defect, i.share) for i in rows) * scale
         local_contrast = mean_of(weighted_mean(i.local_defect, i.share) for i in rows) * scale - local_mean
-        directions = torch.stack(
+        directions = xp.stack(
             [
                 *directions_by_layer(covariance, contrast, channels),
                 discriminant(covariance, contrast, 1.0),
@@ -129,12 +150,12 @@ def encode_support(
                 discriminant(local_covariance, local_contrast, 1.0),
             ]
         )
-        spread = torch.cat([variance(directions[:-1], covariance), variance(directions[-1:], second)])
-        core = torch.cat([i.defect[i.share >= min(0.5, 0.7 * float(i.share.max()))] for i in rows]) * scale
-        core = core[_chosen(len(core), DEFECT_CELLS).to(core.device)]
-        odds = torch.logit(mean_of(i.area for i in rows).clamp(*AREAS))
+        spread = xp.concat([variance(directions[:-1, :], covariance), variance(directions[-1:, :], second)], axis=0)
+        core = xp.concat([i.defect[i.share >= min(0.5, 0.7 * float(xp.max(i.share)))] for i in rows], axis=0) * scale
+        chosen = xp.asarray(drawn(core.shape[0], DEFECT_CELLS), dtype=xp.int64, device=device(core))
+        area = mean_of(i.area for i in rows).clip(*AREAS)
         encoded[label] = SupportRelations(
-            scale, mean, precision, background, contrast, directions,
-            spread.clamp_min(1e-8).sqrt(), _unit_by_layer(core, channels), odds,
+            scale, mean, precision, background, contrast, directions, xp.sqrt(spread.clip(1e-8, None)),
+            _unit_by_layer(xp.take(core, chosen, axis=0), channels), xp.log(area / (1 - area)),
         )  # fmt: skip
     return encoded

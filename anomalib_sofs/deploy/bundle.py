@@ -1,0 +1,140 @@
+"""Make a bundle for the runtime without PyTorch, and compare it with the model before it appears under its name."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomalib_sofs.arrays import to_numpy
+from anomalib_sofs.model.encoding import SupportEncoding
+from anomalib_sofs.model.exporting.mixin import without_gradients
+from anomalib_sofs.model.modes import evaluating
+from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.runtime.bundle import SUPPORT, Bundle, Precision, written_aside
+from anomalib_sofs.runtime.inferencer import SofsInferencer
+from anomalib_sofs.runtime.support_file import Encoded, save
+
+from .networks import networks, write_network
+
+if TYPE_CHECKING:
+    from anomalib_sofs.model import Sofs
+
+ALLOWED = 1e-3
+"""Largest difference of maps and scores from PyTorch."""
+PROBES = ((70, 113), (600, 545))
+"""Height and width of random images that are compared: sides that no stride divides; the last is several windows."""
+
+
+class BundleParityError(RuntimeError):
+    """A bundle does not do what the model in PyTorch does."""
+
+
+def export_bundle(model: "Sofs", folder: str | Path, precision: Precision = "fp32") -> Path:
+    """Write a bundle for :class:`~anomalib_sofs.runtime.SofsInferencer`.
+
+    Its support set is that of the model; a model without one makes a bundle that waits for ``set_support``.
+
+    Args:
+        model: The model; of the default head.
+        folder: Where to write it; an earlier bundle there is replaced when the new one is whole.
+        precision: In which networks are computed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the precision or the head cannot be had in a bundle, or something else lies in the folder.
+        BundleParityError: If the bundle does not do what the model does; nothing is left of it.
+        UnwritableError: If it cannot be written; nothing is left of it.
+    """
+    if precision not in get_args(Precision):
+        msg = f"precision={precision!r} is not possible: choose one of {', '.join(get_args(Precision))}."
+        raise ValueError(msg)
+    inner, head = model.model, model.model.head
+    if not isinstance(head, RelationHead):
+        msg = (
+            "A bundle holds the default head only (head='relation'); the published form is exported by anomalib export "
+            "--export_type openvino."
+        )
+        raise ValueError(msg)  # noqa: TRY004 - what the user chose
+    inner.backbone.ensure_weights()
+    folder = Path(folder)
+    with written_aside(folder) as aside, evaluating(inner), without_gradients(model):
+        for network in networks(inner, head):
+            write_network(network, aside)
+        if len(inner.support):
+            save(encoded(inner.support, model.post_processor), aside / SUPPORT)
+        Bundle(
+            precision=precision,
+            window_size=head.windows.size,
+            multiple=head.windows.multiple,
+            crops_per_shot=inner.crops_per_shot,
+            background_windows=head.background_windows,
+            turns=list(head.turns),
+            channels=list(head.channels.coarse),
+            fine_channels=list(head.channels.fine),
+            evidence=head.evidence,
+            threshold_logit=inner.threshold_logit,
+            made_by=_own_version(),
+        ).write(aside)
+        if len(inner.support):
+            _compare(model, SofsInferencer(aside))
+    return folder
+
+
+def encoded(support: SupportEncoding, rule: Any = None) -> Encoded:
+    """Return a support encoding as arrays of numpy, with what validation images told the post-processor."""
+    ranges = {}
+    if getattr(rule, "enable_normalization", False):
+        values = {
+            "map": [float(value) for value in (rule.pixel_min, rule.pixel_max, rule.pixel_threshold)],
+            "score": [float(value) for value in (rule.image_min, rule.image_max, rule.image_threshold)],
+        }
+        ranges = {name: told for name, told in values.items() if np.isfinite(told).all()}
+    classes = [{name: to_numpy(value) for name, value in one.items()} for one in support.encodings]
+    return Encoded(
+        list(support.names), classes, support.normal, support.whole, support.record, support.roi, support.least_area,
+        ranges,
+    )  # fmt: skip
+
+
+def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
+    """Compare a bundle with PyTorch on random images.
+
+    Raises:
+        BundleParityError: If it does something else.
+    """
+    support = model.model.support
+    sizes = list(PROBES)
+    if support.roi is not None:
+        if not support.roi.fixed:
+            return  # masks belong to the user's own images, by name
+        sizes = [(height, width) for height, width, _ in support.roi.masks.values()]
+    for size in sizes:
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            expected = model.model.predict(model.model.normalise(image))
+        found = inferencer.raw(pixels)
+        difference = max(_largest(found.maps, expected.maps), _largest(found.score, expected.score))
+        if not difference <= ALLOWED:  # also where it is no number
+            msg = (
+                f"The bundle differs from PyTorch by {difference:.2g} on a random image of {size[1]} x {size[0]} "
+                f"pixels; {ALLOWED:g} is allowed. Nothing was written. Please report this."
+            )
+            raise BundleParityError(msg)
+
+
+def _largest(found: NDArray[Any], expected: Tensor) -> float:
+    return float(np.abs(found - to_numpy(expected)).max())
+
+
+def _own_version() -> str:
+    try:
+        return version("anomalib-sofs")
+    except PackageNotFoundError:
+        return ""

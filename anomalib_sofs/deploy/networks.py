@@ -1,0 +1,101 @@
+"""The networks of a bundle: what of the model is not written for numpy, too, with the support encoding as inputs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import openvino as ov
+import torch
+from torch import Tensor, nn
+
+from anomalib_sofs.model.exporting.quiet import quiet_export
+from anomalib_sofs.model.relation.fine_statistics import FineRelations
+from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.model.relation.marks import FINE_PREFIX, SHARED
+from anomalib_sofs.model.relation.rejections import KEY
+from anomalib_sofs.model.relation.statistics import BACKGROUND_CELLS, DEFECT_CELLS, SupportRelations
+from anomalib_sofs.model.torch_model import SofsModel
+from anomalib_sofs.runtime.bundle import DECISION, FEATURES, NORMAL, REJECTING
+
+OPSET = 18
+INPUTS = (*SupportRelations._fields, *(FINE_PREFIX + name for name in FineRelations._fields))
+"""Names in an encoding of what a decision reads; those of rejected regions come last where there are any."""
+SIDE = 96, 128
+"""Height and width in pixels of the window that a network is recorded with."""
+
+
+class Network(NamedTuple):
+    """A network that is to be exported."""
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    """Examples by name."""
+    free: dict[str, list[int]]
+    """Axes of any size, by the name of the input."""
+
+
+class _Recorded(nn.Module):
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> object:
+        """Call it."""
+        return self.function(*inputs)
+
+
+def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
+    """Yield the networks of a bundle."""
+    windows = torch.rand(2, 3, *SIDE)
+    axes = [0, 2, 3]
+
+    def features(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(head.features(model.backbone, model.normalise(images)))
+
+    def normal_features(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(model.detector.features(model.backbone, model.normalise(images)))
+
+    yield Network(FEATURES, _Recorded(features), {"windows": windows}, {"windows": axes})
+    yield Network(NORMAL, _Recorded(normal_features), {"windows": windows}, {"windows": axes})
+    grids = dict(zip(("grid", "fine"), features(windows), strict=True))
+    classes = example_classes(grids["grid"].shape[1], grids["fine"].shape[1])
+    for name, keys in ((DECISION, INPUTS), (REJECTING, (*INPUTS, KEY))):
+
+        def decision(grid: Tensor, fine: Tensor, *values: Tensor, keys: tuple[str, ...] = keys) -> tuple[Tensor, ...]:
+            return tuple(head.look([grid, fine], dict(zip(keys, values, strict=True))))
+
+        free = dict.fromkeys(grids, axes) | {key: [0] for key in keys if key not in SHARED or key == KEY}
+        yield Network(name, _Recorded(decision), grids | {key: classes[key] for key in keys}, free)
+
+
+def example_classes(coarse: int, fine: int) -> dict[str, Tensor]:
+    """Make up the encoding of two classes, stacked."""
+    k, e = 2, 3
+    shapes = {
+        "scale": (coarse,), "mean": (coarse,), "precision": (coarse, coarse), "background": (BACKGROUND_CELLS, coarse),
+        "contrast": (k, coarse), "directions": (k, 6, coarse), "sigma": (k, 6), "defect": (k, DEFECT_CELLS, coarse),
+        "odds": (k,), "fine_directions": (k, 4, fine), "fine_sigma": (k,), KEY: (e, coarse),
+    }  # fmt: skip
+    return {name: torch.rand(shape) for name, shape in shapes.items()}
+
+
+def write_network(network: Network, folder: Path) -> None:
+    """Write a network for OpenVINO."""
+    axes = {key: {axis: f"{key}_{axis}" for axis in free} for key, free in network.free.items()}
+    with TemporaryDirectory() as scratch, torch.no_grad(), quiet_export():
+        file = Path(scratch) / "network.onnx"
+        torch.onnx.export(
+            network.module,
+            tuple(network.inputs.values()),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(network.inputs),
+            dynamic_axes=axes,
+        )
+        converted = ov.convert_model(file)
+    for port, name in zip(converted.inputs, network.inputs, strict=True):
+        port.get_tensor().set_names({name})  # an input that is copied first has the copy's name, too
+    ov.save_model(converted, folder / f"{network.name}.xml", compress_to_fp16=False)

@@ -1,0 +1,42 @@
+"""What is decided on the image as a whole, after its windows were merged."""
+
+from array_api_compat import array_namespace, device
+
+from anomalib_sofs.arrays import Array
+
+from .evidence import NO_PIXEL, suppress_weak
+from .extent import cut_at_half_peak
+from .marks import Encoding, Look
+from .rejections import LEVEL, suppress_unsure
+
+
+def weighed(look: Look, classes: Encoding) -> Array:
+    """Return the logits of windows, then what is weighed as evidence ``(n, 2 * K, h, w)``.
+
+    That is the first logits, raised or lowered by how far what was found stands out from its background, compared with
+    what was marked.
+    """
+    more = look.distance - classes["distance"]
+    xp = array_namespace(more)
+    return look.maps + xp.concat([xp.zeros_like(more), more], axis=1)[..., None, None]
+
+
+def judged(found: Array, classes: Encoding, *, evidence: bool, inside: Array | None = None) -> Array:
+    """Return the logits of images ``(B, K, H, W)``.
+
+    Args:
+        found: What :func:`weighed` returned, merged ``(B, 2 * K, H, W)``.
+        classes: The encoded classes, stacked.
+        evidence: Whether an image is good unless it shows about as much of a defect as was marked.
+        inside: Pixels that count ``(B or 1, 1, H, W)``; others are no evidence. ``None`` for all.
+    """
+    if inside is not None:
+        xp = array_namespace(found)
+        found = xp.where(inside, found, xp.asarray(NO_PIXEL, dtype=found.dtype, device=device(found)))
+    count = found.shape[1] // 2
+    logits, weights = found[:, :count, ...], found[:, count:, ...]
+    if evidence:
+        logits = suppress_weak(logits, weights, classes["marked"])
+    if LEVEL in classes:
+        logits = suppress_unsure(logits, classes[LEVEL])
+    return cut_at_half_peak(logits)

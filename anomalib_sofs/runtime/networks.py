@@ -1,0 +1,154 @@
+"""The networks of a bundle, run by OpenVINO."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from anomalib_sofs.images import as_floats
+from anomalib_sofs.model.relation.marks import Look
+
+from .bundle import DECISION, FEATURES, NORMAL, REJECTING
+
+Values = NDArray[np.float32]
+OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
+"""On new processors OpenVINO would take BF16 by itself."""
+REJECTED = "rejected"
+"""Name of the exemplars of rejected regions in an encoding."""
+
+
+class DeviceError(ValueError):
+    """There is no such device; the message names those that there are."""
+
+
+def check_device(core: ov.Core, device: str) -> None:
+    """Check that a device exists.
+
+    Raises:
+        DeviceError: If it does not.
+    """
+    known = [*core.available_devices, "AUTO"]
+    if device.split(":", maxsplit=1)[0].split(".", maxsplit=1)[0] not in {name.split(".")[0] for name in known}:
+        msg = f"There is no device {device!r} here. Devices: {', '.join(known)}."
+        raise DeviceError(msg)
+
+
+class Networks:
+    """Loads a network when it is first needed.
+
+    Args:
+        folder: The bundle.
+        device: ``CPU``, ``GPU``, ``NPU`` or ``AUTO``, as OpenVINO names them; only ``CPU`` has been tried.
+
+    Raises:
+        DeviceError: If there is no such device.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._core = ov.Core()
+        check_device(self._core, device)
+        self._folder = folder
+        self._device = device
+
+    def _read(self, name: str) -> ov.Model:
+        return self._core.read_model(self._folder / f"{name}.xml")
+
+    def _compiled(self, name: str) -> ov.CompiledModel:
+        return self._core.compile_model(self._read(name), self._device, OPTIONS)
+
+    @cached_property
+    def _features(self) -> ov.CompiledModel:
+        return self._compiled(FEATURES)
+
+    @cached_property
+    def _normal(self) -> ov.CompiledModel:
+        return self._compiled(NORMAL)
+
+    @cached_property
+    def _decisions(self) -> dict[str, ov.CompiledModel]:
+        return {}
+
+    def features(self, windows: Values) -> list[Values]:
+        """Extract the coarse and the fine grid of windows ``(n, 3, h, w)`` in [0, 1]."""
+        return _outputs(self._features([as_floats(windows)]))
+
+    def normal_features(self, images: Values, layers: slice = slice(None)) -> list[Values]:
+        """Extract the layers that anomaly detection reads from images ``(n, 3, h, w)`` in [0, 1]; it has no others."""
+        del layers
+        return _outputs(self._normal([as_floats(images)]))
+
+    def look(self, features: Sequence[Values], classes: Mapping[str, Values]) -> Look:
+        """Judge features by the encoding of K classes, stacked."""
+        name = REJECTING if REJECTED in classes else DECISION
+        if name not in self._decisions:
+            self._decisions[name] = self._compiled(name)
+        network = self._decisions[name]
+        named = {"grid": features[0], "fine": features[1], **classes}
+        return Look(*_outputs(network([named[port.any_name] for port in network.inputs])))
+
+    def windows(self, classes: Mapping[str, Values], jobs: int | None = None) -> "WindowQueue":
+        """Prepare to judge windows by the encoding of K classes, several at a time.
+
+        Args:
+            classes: The encoding, stacked.
+            jobs: Windows that are judged at a time; ``None`` asks OpenVINO.
+        """
+        joined = _joined(self._read(FEATURES), self._read(REJECTING if REJECTED in classes else DECISION))
+        hint = "LATENCY" if jobs == 1 else "THROUGHPUT"
+        options = {**OPTIONS, "PERFORMANCE_HINT": hint}
+        return WindowQueue(self._core.compile_model(joined, self._device, options), classes, jobs or 0)
+
+
+class WindowQueue:
+    """OpenVINO's queue of requests, each of which judges one window.
+
+    Args:
+        network: Judges windows.
+        classes: The encoding of K classes, stacked.
+        jobs: Requests at a time; 0 asks OpenVINO.
+    """
+
+    def __init__(self, network: ov.CompiledModel, classes: Mapping[str, Values], jobs: int) -> None:
+        self._queue = ov.AsyncInferQueue(network, jobs)
+        self._fixed = {name: np.ascontiguousarray(values) for name, values in classes.items()}
+        self._names = [port.any_name for port in network.inputs]
+        self.failed: BaseException | None = None
+        self._queue.set_callback(self._done)
+
+    def _done(self, request: ov.InferRequest, receiver: Any) -> None:
+        try:
+            receiver(Look(*(request.get_output_tensor(i).data for i in range(2))))
+        except BaseException as error:  # noqa: BLE001 - OpenVINO would end the process
+            self.failed = error
+
+    def judge(self, window: NDArray[Any], receiver: Any) -> None:
+        """Judge a window ``(1, 3, h, w)`` as soon as a request is free; what is seen goes to the receiver."""
+        named = {"windows": as_floats(window), **self._fixed}
+        self._queue.start_async([named[name] for name in self._names], userdata=receiver)
+        self._raise()
+
+    def finish(self) -> None:
+        """Wait for all windows."""
+        self._queue.wait_all()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self.failed is not None:
+            error, self.failed = self.failed, None
+            raise error
+
+
+def _outputs(results: Any) -> list[Values]:
+    return [results[i] for i in range(len(results))]
+
+
+def _joined(features: ov.Model, decision: ov.Model) -> ov.Model:
+    """Make one network of two: the features of the first are those of the second."""
+    inputs = {parameter.get_output_tensor(0).any_name: parameter for parameter in decision.get_parameters()}
+    for name, result in zip(("grid", "fine"), features.get_results(), strict=True):
+        inputs.pop(name).output(0).replace(result.input_value(0))
+    return ov.Model(decision.get_results(), [*features.get_parameters(), *inputs.values()], "window")

@@ -1,0 +1,124 @@
+"""Search a folder of images: windows of several images at a time, results written while others are judged."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from threading import Semaphore
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+from rich.progress import track
+
+from anomalib_sofs.images import read_stored
+from anomalib_sofs.model.normality.detector import Prediction as Found
+from anomalib_sofs.query_files import check_queries, list_images, nothing_left, report
+from anomalib_sofs.results.coco_file import clear_drafts, write_coco
+from anomalib_sofs.results.folder import ResultsFolder
+from anomalib_sofs.results.names import common_folder, result_stems
+from anomalib_sofs.results.writer import Writer
+
+from .inferencer import Prediction, SofsInferencer, as_result
+
+logger = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions"
+AHEAD = 2
+"""Images that are read ahead of the one whose windows are judged, and that wait to be written: bounds memory."""
+
+
+class Done(NamedTuple):
+    """What a run has done."""
+
+    folder: Path
+    """Of the results."""
+    images: int
+    """Images that have results."""
+    skipped: list[tuple[Path, str]]
+    """Images that could not be read, and why."""
+
+
+def run(
+    bundle: str | Path, images: Path, out: Path, *, workers: int | None = None, device: str = "CPU"
+) -> Done:
+    """Find in images what the support set of a bundle marks, and write what ``anomalib predict`` writes.
+
+    Args:
+        bundle: The bundle.
+        images: An image or a folder of images.
+        out: Folder for the results.
+        workers: Windows that are judged at a time; ``None`` asks OpenVINO, which keeps all cores busy.
+        device: As OpenVINO names it.
+
+    Raises:
+        OSError: If something does not exist or cannot be written; what was found before is kept.
+        ValueError: If something cannot be read, or does not fit together.
+        RuntimeError: If the bundle has no support set.
+    """
+    inferencer = SofsInferencer(bundle, device)
+    support = inferencer.support
+    checked = check_queries(list_images(images))
+    report(checked)
+    if not checked.images:
+        raise ValueError(nothing_left(checked))
+    if support.roi is not None:
+        support.roi.check(map(str, checked.images))
+    stems = result_stems(checked.images)
+    folder = ResultsFolder.reserve(out / PREDICTIONS, stems)
+    try:
+        clear_drafts(folder.path)
+        writer = Writer(folder.path, common_folder(checked.images))
+
+        def write(file: Path, found: Prediction) -> None:
+            writer.write(as_result(found, file, support), stems[str(file)])
+            folder.beat()
+
+        try:
+            search(inferencer, checked.images, write, workers)
+        finally:
+            write_coco(folder.path)
+            folder.beat()
+    finally:
+        folder.release()
+    return Done(folder.path, len(checked.images), checked.skipped)
+
+
+def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, workers: int | None = None) -> None:
+    """Find what is marked on image files, and hand over each with what was found, one at a time.
+
+    Args:
+        inferencer: The bundle with its support.
+        files: The images.
+        write: Called with a file and its prediction, in a thread of its own.
+        workers: Windows that are judged at a time.
+    """
+    queue = inferencer.queue(workers)
+    room = Semaphore(AHEAD)
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        written: deque[Future[None]] = deque()
+
+        def done(file: Path, found: Found) -> None:
+            future = writing.submit(lambda: write(file, inferencer.decided(found)))
+            future.add_done_callback(lambda _: room.release())
+            written.append(future)
+
+        for file, pixels in _read_ahead(list(files), reading):
+            room.acquire()
+            while written and written[0].done():
+                written.popleft().result()  # a full disk ends the run
+            inferencer.start(file, queue, partial(done, file), pixels)
+        if queue is not None:
+            queue.finish()
+        for future in written:
+            future.result()
+
+
+def _read_ahead(files: list[Path], pool: ThreadPoolExecutor) -> Iterable[tuple[Path, NDArray[Any]]]:
+    waiting: deque[Future[NDArray[Any]]] = deque()
+    left = iter(files)
+    for file in track(files, "Images", transient=True, disable=len(files) == 1):
+        while len(waiting) < AHEAD and (following := next(left, None)) is not None:
+            waiting.append(pool.submit(read_stored, following))
+        yield file, waiting.popleft().result()

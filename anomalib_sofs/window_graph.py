@@ -1,0 +1,131 @@
+"""Sliding windows in an exported graph with dynamic sides: loops over windows, and over bands in which they are merged.
+
+Placement is the same index arithmetic as in eager mode.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .window_loop import Body, WindowLoops, current_loops
+from .windows import Axis, Windows, applied, clamped, divided, placed, reflect
+
+
+def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Windows) -> Tensor | None:
+    """Segment an image in a graph that is being exported; ``None`` where there is none, or it has no loops.
+
+    A run in eager mode before the graph is traced tells what windows go through.
+    """
+    loops = current_loops()
+    if loops is None:
+        return None
+    if torch.compiler.is_compiling():
+        rows, columns = (place(length, windows) for length in image.shape[-2:])
+        return _apply(image, rows, columns, windows, loops)
+    found: Tensor = applied(image, segment, windows)
+    loops.segment, loops.maps = segment, found.shape[1]
+    return found
+
+
+def place(length: int, windows: Windows) -> Axis:
+    """Place windows along an axis whose length may be a symbol."""
+    if isinstance(length, int):
+        return Axis.place(length, windows)
+    # The numbers are read off tensors, so that they are symbols of their own. Formulas in the image's side would be
+    # carried along by all shapes that follow, and tracing would take minutes.
+    size, count, step, band, bands = placed(torch.arange(length).amax(0) + 1, windows)
+    return Axis(
+        length,
+        windows.size if windows.fixed else _symbol(size),
+        _symbol(count),
+        cast("int", step),
+        _symbol(band),
+        _symbol(bands),
+    )
+
+
+def _symbol(number: Tensor) -> int:
+    """Read a number off a tensor; in a graph it is a new symbol, of which nothing is known but that it is positive."""
+    value = cast("int", number.item())
+    torch._check(value >= 1)  # noqa: SLF001 - the documented way
+    return value
+
+
+def _source(axis: Axis) -> Tensor:
+    """Return what :meth:`Axis.source` does; sizes are symbols."""
+    starts = torch.arange(axis.count) * axis.step
+    return reflect(starts[:, None] + torch.arange(axis.size), axis.length)
+
+
+def _sources(axis: Axis, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last window that covers a pixel; they are the same where there is but one."""
+    first = divided(clamped(pixels - axis.size + axis.step, 0), axis.step)
+    last = torch.minimum(divided(pixels, axis.step), torch.full_like(pixels, axis.count - 1))
+    return first, torch.maximum(first, last)
+
+
+def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: WindowLoops) -> Tensor:
+    """Do the same in a graph: a loop over all windows, then one over bands of the image, in which they are merged."""
+    grid = (rows.count, columns.count)
+    scanned = (
+        _source(rows)[:, None].expand(*grid, rows.size).flatten(0, 1),
+        _source(columns)[None].expand(*grid, columns.size).flatten(0, 1),
+    )
+    shape = (image.shape[0], loops.maps, rows.size, columns.size)
+    maps = loops.run(_segmentation(windows, loops), scanned, (image,), shape)
+
+    # a band is so high that its pixels lie in two rows of windows
+    pixels = torch.arange(rows.bands)[:, None] * rows.band + torch.arange(rows.band)
+    pixels = pixels.clamp(max=rows.length - 1)
+    pair = torch.cat([_sources(rows, pixels[:, :1])[0], _sources(rows, pixels[:, -1:])[1]], 1)
+    numbers = (pair[..., None] * columns.count + torch.arange(columns.count)).flatten(1)
+    picked = [pixels - r * rows.step + (r - pair[:, :1]) * rows.size for r in _sources(rows, pixels)]
+    across = torch.arange(columns.length)
+    whole = [across + q * (columns.size - columns.step) for q in _sources(columns, across)]
+    shape = (image.shape[0], loops.maps, rows.band, columns.length)
+    merged = loops.run(_MERGING, (numbers, *picked), (maps, *whole), shape)
+    return merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length)
+
+
+def _segmentation(windows: Windows, loops: WindowLoops) -> Body:
+    """Cut a window out of the image and segment it."""
+
+    def segmented(ys: Tensor, xs: Tensor, image: Tensor) -> Tensor:
+        return loops.segment(image.index_select(2, ys).index_select(3, xs))
+
+    height, width = (windows.size,) * 2 if windows.fixed else (2 * windows.least, 3 * windows.least)
+
+    def examples() -> tuple[Tensor, ...]:
+        return torch.arange(height), torch.arange(width), torch.rand(2, 3, height + 1, width + 1)
+
+    return Body(segmented, examples, (height,) if windows.fixed else ())
+
+
+def merged(numbers: Tensor, first: Tensor, last: Tensor, maps: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Merge two rows of windows into a band of the image: the mean over the windows that cover a pixel.
+
+    Args:
+        numbers: Of the windows, Q of each row ``(2 * Q,)``.
+        first: Row behind each pixel's row in the first window that covers it, rows of both windows counted on ``(s,)``.
+        last: Likewise in the last window ``(s,)``.
+        maps: Of all windows ``(n, B, C, h, w)``.
+        left: Column behind each pixel's column in the first window, of Q windows side by side ``(W,)``.
+        right: Likewise in the last window ``(W,)``.
+
+    Returns:
+        ``(B, C, s, W)``.
+    """
+    chosen = maps.index_select(0, numbers)
+    _, b, c, h, w = chosen.shape
+    side_by_side = chosen.reshape(2, -1, b, c, h, w).permute(2, 3, 0, 4, 1, 5).reshape(b, c, 2 * h, -1)
+    strip = (side_by_side.index_select(2, first) + side_by_side.index_select(2, last)) / 2
+    return (strip.index_select(3, left) + strip.index_select(3, right)) / 2
+
+
+def _merged_examples() -> tuple[Tensor, ...]:
+    return (*(torch.arange(n) for n in (4, 3, 3)), torch.rand(4, 2, 2, 5, 6), *(torch.arange(n) for n in (7, 7)))
+
+
+_MERGING = Body(merged, _merged_examples)

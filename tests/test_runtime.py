@@ -1,0 +1,423 @@
+"""Bundles and the runtime without PyTorch: the same results, marks that change on the line, and what is said of bad input."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
+from anomalib_sofs.model.region_of_interest import RegionOfInterest
+from anomalib_sofs.runtime.bundle import NAME, BundleError
+from anomalib_sofs.runtime.networks import DeviceError
+
+from .conftest import REPOSITORY, run
+from .helpers_model import marked, surface
+
+WINDOW = 128
+
+
+def example(*place, seed, value=0.0, size=(150, 130)):
+    """An image of uint8 ``(H, W, 3)`` with a patch, and its mask."""
+    image, mask = marked(*size, place, seed=seed, value=value)
+    return (image.permute(1, 2, 0) * 255).round().byte().numpy(), (mask * 255).byte().numpy()
+
+
+PIT, BUMP = example(50, 60, 57, 66, seed=1), example(40, 20, 52, 34, seed=2, value=0.95, size=(128, 140))
+GOOD = (surface(120, 110, seed=3).permute(1, 2, 0) * 255).round().byte().numpy()
+QUERY = example(80, 80, 88, 91, seed=7, size=(300, 210))[0]
+QUERY[200:212, 30:44] = 242
+
+
+def tensor(image):
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
+
+
+def support_of(*examples, labels=()):
+    empty = [np.zeros(image.shape[:2], np.uint8) if mask is None else mask for image, mask in examples]
+    return SupportSet([tensor(image) for image, _ in examples], [torch.from_numpy(m) for m in empty], list(labels))
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = Sofs(window_size=WINDOW, head_options={"background_windows": 2}).eval()
+    made.set_support(support_of(PIT, BUMP, labels=["pit", "bump"]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def bundle(model, tmp_path_factory):
+    return export_bundle(model, tmp_path_factory.mktemp("bundle") / "parts")
+
+
+@pytest.fixture
+def inferencer(bundle):
+    return SofsInferencer(bundle)
+
+
+def expected(model, image):
+    with torch.no_grad():
+        found = model.model.predict(model.model.normalise(tensor(image))[None])
+    return found.maps[0].numpy(), float(found.score)
+
+
+def assert_equal(prediction, model, image=QUERY):
+    maps, score = expected(model, image)
+    assert np.abs(prediction.anomaly_map - maps.max(0)).max() < 1e-3
+    assert prediction.pred_score == pytest.approx(score, abs=1e-3)
+    clear = np.abs(maps - 0.5).min(0) > 1e-3
+    classes = np.where(maps.max(0) > 0.5, maps.argmax(0) + 1, 0)
+    assert np.array_equal(prediction.pred_mask[clear], classes[clear])
+
+
+def test_a_bundle_finds_what_the_model_finds(model, inferencer):
+    prediction = inferencer.predict(QUERY)
+    assert_equal(prediction, model)
+    assert prediction.anomaly_map.dtype == np.float32
+    assert prediction.pred_mask.dtype == np.uint8
+    assert {region["class"] for region in prediction.regions} == {"bump", "pit"}
+    assert all(region["peak_probability"] > 0.5 for region in prediction.regions)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 500), (128, 128)])
+def test_any_size_is_answered_at_its_own_size(model, inferencer, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    prediction = inferencer.predict(image)
+    assert prediction.anomaly_map.shape == prediction.pred_mask.shape == size
+    assert_equal(prediction, model, image)
+
+
+def test_marks_change_on_the_line_and_give_what_pytorch_gives(model, bundle, tmp_path):
+    """Other marks, a normal part beside them, all kinds of image that are taken; and what was encoded can be kept."""
+    other = example(100, 30, 108, 45, seed=9, value=0.2, size=(170, 300))  # wider than a window
+    Image.fromarray(other[0]).save(tmp_path / "image.png")
+    Image.fromarray(other[1]).save(tmp_path / "mask.png")
+    edge = SofsInferencer(bundle)
+    edge.set_support(
+        [tmp_path / "image.png", Image.fromarray(PIT[0]), GOOD], [tmp_path / "mask.png", PIT[1] > 0, None],
+        ["scratch", "pit", "good"],
+    )  # fmt: skip
+    before = model.model.support
+    try:
+        model.set_support(support_of(other, PIT, (GOOD, None), labels=["scratch", "pit", "good"]))
+        query = QUERY.copy()
+        query[20:28, 140:155] = 51
+        found = edge.predict(query)
+        assert_equal(found, model, query)
+        for ours, theirs in zip(edge.support.encodings, model.model.support.encodings, strict=True):
+            assert set(ours) == set(theirs)
+            for name, values in theirs.items():
+                np.testing.assert_allclose(ours[name], values.numpy(), rtol=1e-3, atol=1e-3, err_msg=name)
+    finally:
+        model.model.support = before
+    assert edge.support.record == {
+        "images": [str(tmp_path / "image.png"), "support image 1", "support image 2"],
+        "labels": ["scratch", "pit", "good"],
+        "normal": False,
+    }
+    edge.save_support(tmp_path / "kept.npz")
+    again = SofsInferencer(bundle)
+    again.load_support(tmp_path / "kept.npz")
+    assert np.array_equal(again.predict(query).anomaly_map, found.anomaly_map)
+
+
+def test_rejected_regions_threshold_least_area_region_and_limits_survive(
+    model, bundle, tmp_path, caplog, monkeypatch
+):
+    """One bundle with all that a model can be restricted by; the networks know nothing of it."""
+
+    def copy_network(network, folder):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(bundle / f"{network.name}{suffix}", folder)
+
+    monkeypatch.setattr("anomalib_sofs.deploy.bundle.write_network", copy_network)
+    before, threshold = model.model.support, model.model.threshold_logit
+    mask = np.zeros((300, 210), np.uint8)
+    mask[60:, :150] = 255
+    Image.fromarray(mask).save(tmp_path / "roi.png")
+    rejected = np.zeros((150, 130), np.uint8)
+    rejected[100:110, 20:30] = 255
+    with_stain = PIT[0].copy()
+    with_stain[100:110, 20:30] = 150
+    try:
+        support = support_of(PIT, BUMP, labels=["pit", "bump"])
+        support.reject(tensor(with_stain), torch.from_numpy(rejected))
+        encoding = model.model.encode(support)
+        encoding.restrict(RegionOfInterest.from_path(tmp_path / "roi.png"), 20)
+        encoding.limit(torch.tensor([0.2, 1.5]))
+        encoding.record |= {"good": ["a.png"], "false_alarms": 0.05}
+        model.model.support, model.model.threshold_logit = encoding, 0.4
+        restricted = SofsInferencer(export_bundle(model, tmp_path / "restricted"))
+        assert_equal(restricted.predict(QUERY), model)
+        with pytest.raises(ValueError, match=r"region of interest .* is 210 x 300 pixels, the image 130 x 150"):
+            restricted.predict(PIT[0])
+    finally:
+        model.model.support, model.model.threshold_logit = before, threshold
+    with caplog.at_level(logging.WARNING):
+        restricted.set_support([PIT[0]], [PIT[1]])
+    assert "1 good images told belong to the earlier support set" in caplog.text
+    assert restricted.support.least_area == 20
+    assert restricted.support.roi is not None
+    assert "limit" not in restricted.support.encodings[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_good_parts_alone_find_whatever_is_off_as_pytorch_does(model, inferencer, count):
+    """Larger than what is seen whole, so that images are resized; from one image, and from several."""
+    parts = [(surface(460, 300, seed=s).permute(1, 2, 0) * 255).round().byte().numpy() for s in range(count + 1)]
+    query = parts.pop()
+    query[200:216, 100:120] = 250
+    inferencer.set_support(parts, [None] * count)
+    before = model.model.support
+    try:
+        model.set_support(support_of(*((part, None) for part in parts)))
+        found = inferencer.predict(query)
+        assert_equal(found, model, query)
+        assert found.pred_score > 0.5
+        assert found.regions
+        assert_equal(inferencer.predict(GOOD), model, GOOD)
+    finally:
+        model.set_support(support_of(PIT, BUMP, labels=["pit", "bump"]))
+        model.model.support = before
+
+
+def test_importing_the_runtime_and_the_package_imports_no_heavy_package():
+    heavy = "torch", "torchvision", "anomalib", "lightning", "timm", "pandas", "scipy", "skimage"
+    code = f"import sys, anomalib_sofs, anomalib_sofs.runtime.run; print(set(sys.modules) & set({heavy}))"
+    assert run("python", "-c", code, cwd=REPOSITORY).stdout.strip() == "set()"
+    listed = (REPOSITORY / "anomalib_sofs/runtime/requirements.txt").read_text().split()
+    assert len(listed) <= 8
+    assert not [name for name in listed if name.startswith(heavy)]
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def copied(bundle, tmp_path):
+    return Path(shutil.copytree(bundle, tmp_path / "copy"))
+
+
+def test_a_bundle_of_another_version_is_refused(bundle, tmp_path):
+    copy = copied(bundle, tmp_path)
+    content = json.loads((copy / NAME).read_text())
+    (copy / NAME).write_text(json.dumps(content | {"version": 99}))
+    with pytest.raises(BundleError, match="copy is a bundle of version 99, this package reads version 1"):
+        SofsInferencer(copy)
+    (copy / NAME).write_text(json.dumps(content)[:-20])
+    with pytest.raises(BundleError, match=r"bundle.json cannot be read"):
+        SofsInferencer(copy)
+
+
+def test_a_missing_cut_or_changed_file_is_named(bundle, tmp_path):
+    copy = copied(bundle, tmp_path)
+    weights = copy / "features.bin"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000])
+    with pytest.raises(BundleError, match=rf"features.bin has 1000 bytes instead of {len(content)}: .* not copied whole"):
+        SofsInferencer(copy)
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"features.bin was changed"):
+        SofsInferencer(copy)
+    weights.unlink()
+    with pytest.raises(BundleError, match=r"features.bin is missing"):
+        SofsInferencer(copy)
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist, and has no bundle.json"):
+        SofsInferencer(tmp_path / "nowhere")
+
+
+def test_without_a_support_set_it_says_how_to_give_one(bundle, tmp_path):
+    copy = copied(bundle, tmp_path)
+    (copy / "support.npz").unlink()
+    content = json.loads((copy / NAME).read_text())
+    del content["files"]["support.npz"]
+    (copy / NAME).write_text(json.dumps(content))
+    waiting = SofsInferencer(copy)
+    with pytest.raises(RuntimeError, match=r"came without a support set, and none was set: call set_support"):
+        waiting.predict(QUERY)
+    waiting.set_support([PIT[0]], [PIT[1]])
+    assert waiting.predict(QUERY).regions
+
+
+@pytest.mark.parametrize("device", ["GPU", "TPU"])
+def test_a_device_that_is_not_there_is_answered_with_those_that_are(bundle, device):
+    with pytest.raises(DeviceError, match=rf"There is no device '{device}' here. Devices: CPU.*AUTO"):
+        SofsInferencer(bundle, device)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "classes", "message"),
+    [
+        ([PIT[0]], [], None, "1 images, 0 masks: give one of each"),
+        ([PIT[0]], [PIT[1]], ["a", "b"], "1 images, 1 masks, 2 classes"),
+        ([PIT[0]], [PIT[1][:-1]], None, r"The mask of support image 0 is 130 x 149 pixels, its image 130 x 150"),
+        ([PIT[0].astype(float)], [PIT[1]], None, r"An image of shape \(150, 130, 3\) and type float64 is not taken"),
+        ([PIT[0]], [np.full((150, 130), 255)], None, "marks the whole image"),
+    ],
+)
+def test_marks_that_do_not_fit_are_refused_and_the_earlier_ones_stay(inferencer, images, masks, classes, message):
+    before = inferencer.support
+    with pytest.raises(ValueError, match=message):
+        inferencer.set_support(images, masks, classes)
+    assert inferencer.support is before
+
+
+def test_a_support_file_that_is_none_is_refused(inferencer, tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"x.npz is no support encoding, or was not copied whole"):
+        inferencer.load_support(tmp_path / "x.npz")
+    with pytest.raises(FileNotFoundError, match=r"y.npz does not exist"):
+        inferencer.load_support(tmp_path / "y.npz")
+
+
+def test_an_export_that_fails_leaves_the_earlier_bundle_and_nothing_else(model, bundle, tmp_path, monkeypatch):
+    copy = copied(bundle, tmp_path)
+    files = {path.name: path.read_bytes() for path in copy.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("anomalib_sofs.deploy.bundle.write_network", full)
+    with pytest.raises(OSError, match=r"cannot be written to .*copy: No space left on device. Free some space"):
+        export_bundle(model, copy)
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == files
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    with pytest.raises(BundleError, match="mine exists and is no bundle"):
+        export_bundle(model, tmp_path / "mine")
+    with pytest.raises(ValueError, match="precision='int8' is not possible: choose one of fp32"):
+        export_bundle(model, tmp_path / "new", "int8")
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    Image.fromarray(QUERY).save(folder / "a.png")
+    Image.fromarray(PIT[0]).save(folder / "b.png")
+    grey = np.asarray(Image.fromarray(QUERY).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(folder / "deep.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG nothing")
+    return folder
+
+
+def test_run_writes_what_find_writes(model, bundle, images, tmp_path):
+    """The same files, from a checkpoint with the same support set by `find`."""
+    done = run("anomalib-sofs", "run", bundle, images, "--out", tmp_path / "edge", cwd=tmp_path, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 4 images could not be read and have no results" in done.stderr
+    edge = tmp_path / "edge/predictions"
+    assert f"Masks, maps, regions, COCO and LabelMe files: {edge}" in done.stdout
+    torch.save(_checkpoint(model), tmp_path / "model.ckpt")
+    done = run(
+        "anomalib-sofs", "find", "-", images, "--out", tmp_path / "full", "--ckpt_path", tmp_path / "model.ckpt",
+        cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    full = tmp_path / "full/predictions"
+    names = {path.relative_to(full) for path in full.rglob("*") if path.suffix in {".png", ".json"}}
+    pictures = {Path(f"{images.name}/{stem}.png") for stem in ("a", "b", "deep")}
+    assert names - pictures == {path.relative_to(edge) for path in edge.rglob("*") if path.suffix in {".png", ".json"}}
+    for name in sorted(names - pictures):
+        if name.suffix == ".json":
+            _assert_close(json.loads((edge / name).read_text()), json.loads((full / name).read_text()))
+        elif "labelme" not in name.parts:
+            ours, theirs = (np.asarray(Image.open(folder / name)).astype(int) for folder in (edge, full))
+            assert np.abs(ours - theirs).max() <= (66 if "probability" in name.name else 0)
+
+
+def _checkpoint(model):
+    return {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "pytorch-lightning_version": "2.5.0",
+    }
+
+
+def _assert_close(ours, theirs):
+    if isinstance(ours, dict):
+        assert set(ours) == set(theirs)
+        for key in ours:
+            _assert_close(ours[key], theirs[key])
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            _assert_close(one, other)
+    elif isinstance(ours, float):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    elif not (isinstance(ours, str) and ours.startswith("probability")):
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("BUNDLE", "empty", "--out", "x"), "empty holds no image"),
+        (("nowhere", "IMAGES", "--out", "x"), "nowhere does not exist, and has no bundle.json"),
+        (("BUNDLE", "IMAGES", "--out", "file/x"), "Results cannot be written to file/x/predictions"),
+        (("BUNDLE", "IMAGES", "--out", "x", "--device", "NPU"), "There is no device 'NPU' here. Devices: CPU"),
+    ],
+)
+def test_run_says_in_one_line_what_is_wrong(bundle, images, tmp_path, arguments, message, monkeypatch, capsys):
+    from anomalib_sofs.cli import main
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("anomalib_sofs.cli.be_quiet", lambda: None)
+    assert main(["run", *(str({"BUNDLE": bundle, "IMAGES": images}.get(a, a)) for a in arguments)]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"anomalib-sofs run: {message}")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_command_makes_a_bundle_from_a_support_folder(support_folder, tmp_path):
+    done = run(
+        "anomalib-sofs", "bundle", "--out", tmp_path / "parts", "--model.support", support_folder / "support",
+        "--model.threshold", "0.7", "--model.window_size", "128", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.strip() == f"Bundle: {tmp_path / 'parts'} (finds defect)"
+    made = SofsInferencer(tmp_path / "parts")
+    assert made.bundle.threshold_logit == pytest.approx(np.log(0.7 / 0.3))
+    assert made.support.record["images"] == [str(support_folder / "support/image/part.png")]
+    failed = run(
+        "anomalib-sofs", "bundle", "--out", "other", "--precision", "int8", cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert failed.returncode == 2
+    assert "int8" in failed.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_the_listed_packages_and_the_wheel_are_enough(bundle, images, tmp_path):
+    """A new environment with nothing but `requirements.txt` and the wheel marks, finds and writes results."""
+    environment = tmp_path / "edge"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / "bin/python"
+    clean = {"PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
+    wheels = tmp_path / "wheels"
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, REPOSITORY, cwd=tmp_path)
+    listed = REPOSITORY / "anomalib_sofs/runtime/requirements.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-r", listed, cwd=tmp_path, env=clean)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", *wheels.glob("*.whl"), cwd=tmp_path, env=clean)
+    Image.fromarray(PIT[0]).save(tmp_path / "image.png")
+    Image.fromarray(PIT[1]).save(tmp_path / "mask.png")
+    code = (
+        "import sys; from anomalib_sofs import SofsInferencer; sofs = SofsInferencer(sys.argv[1]); "
+        "sofs.set_support(['image.png'], ['mask.png'], ['pit']); "
+        "print([region['class'] for region in sofs.predict(sys.argv[2]).regions])"
+    )
+    done = run(python, "-c", code, bundle, images / "a.png", cwd=tmp_path, env=clean)
+    assert "'pit'" in done.stdout
+    command = environment / "bin/anomalib-sofs"
+    done = run(command, "run", bundle, images, "--out", tmp_path / "out", cwd=tmp_path, env=clean, check=False)
+    assert done.returncode == 1, done.stderr
+    assert (tmp_path / "out/predictions/coco.json").is_file()
+    assert json.loads((tmp_path / "out/predictions" / images.name / "a.json").read_text())["regions"]

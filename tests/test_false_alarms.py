@@ -20,6 +20,7 @@ from anomalib_sofs.model.false_alarms import (
     learn_limits,
     told_by,
 )
+from anomalib_sofs.model.probabilities import probabilities
 
 from .helpers_model import backbone, default_model, marked, paper_model, support
 from .helpers_scripts import run
@@ -112,9 +113,36 @@ def test_the_stricter_of_the_threshold_and_the_good_images_counts(threshold):
         strict.head_trained.fill_(value=True)
         encoding = limited(strict, support(DARK), GoodImages([good]))
         limit = max(float(encoding.limits), strict.threshold_logit)
+        end = min(max(float(encoding.limits) / 2, strict.threshold_logit), limit) if logit > limit else limit
         assert float(strict.predict(image, encoding).score) == pytest.approx(
-            float(torch.tensor(logit - limit).sigmoid()), abs=1e-5
+            float(torch.tensor(logit - end).sigmoid()), abs=1e-5
         )
+
+
+LOGITS = torch.tensor([[[[5.0, 3.0, 1.0, -1.0]]], [[[3.9, 3.0, 1.0, -1.0]]]])  # two images, (2, 1, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "limits", "least_area", "found"),
+    [
+        (0, None, 1, [3, 3]),
+        (2, None, 1, [2, 2]),
+        (0, 4, 1, [2, 0]),  # what exceeds the limit is found down to its half, what does not is good
+        (2.5, 4, 1, [2, 0]),
+        (3.5, 4, 1, [1, 0]),
+        (4.5, 4, 1, [1, 0]),
+        (0, -2, 1, [3, 3]),  # surer of good images than of anything: the threshold is the stricter one
+        (-4, -2, 1, [4, 4]),  # unless it is lower
+        (0, 4, 2, [0, 0]),  # one pixel exceeds the limit, but no region of two
+        (0, 2.5, 2, [2, 2]),
+    ],
+)
+def test_an_image_that_exceeds_the_limit_shows_finds_down_to_half_of_it(threshold, limits, least_area, found):
+    told = None if limits is None else torch.tensor([float(limits)])
+    maps = probabilities(LOGITS, threshold, told, least_area)
+    assert (maps > 0.5).sum((1, 2, 3)).tolist() == found
+    arrays = probabilities(LOGITS.numpy(), threshold, None if told is None else told.numpy(), least_area)
+    assert arrays == pytest.approx(maps.numpy(), abs=1e-6)
 
 
 def test_a_checkpoint_carries_the_thresholds(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .examples import SupportRecord
+from .probabilities import LIMIT
 from .region_of_interest import RegionOfInterest
 
 Encoding = dict[str, Tensor]
@@ -16,8 +17,6 @@ VERSION = 2
 """Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
 
 
-LIMIT = "limit"
-"""Name in an encoding of the logit from which good images say that a pixel is a defect, where there were some."""
 NORMAL_LIMITS = ("pixel_limit", "score_limit")
 """Names in an encoding of normality of the distances that become 0.5."""
 
@@ -79,10 +78,10 @@ class SupportEncoding(nn.Module):
         return [dict(self.get_submodule(str(i)).named_buffers()) for i in range(len(self))]
 
     @property
-    def limits(self) -> Tensor:
-        """The logit from which each class is a defect ``(K,)``, minus infinity where no good images have told it."""
-        unknown = self.anchor.new_full((), -torch.inf)
-        return torch.stack([encoding.get(LIMIT, unknown) for encoding in self.encodings])
+    def limits(self) -> Tensor | None:
+        """The highest logit of each class in good images ``(K,)``, ``None`` where none have told it."""
+        told = [encoding[LIMIT] for encoding in self.encodings if LIMIT in encoding]
+        return torch.stack(told) if told else None
 
     def limit(self, values: Tensor) -> None:
         """Set what good images tell: a logit of each class ``(K,)``, or the two :data:`NORMAL_LIMITS`."""

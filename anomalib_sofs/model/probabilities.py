@@ -4,7 +4,12 @@ from array_api_compat import array_namespace
 
 from anomalib_sofs.arrays import Array, sigmoid
 
-from .least_area import drop_small
+from .least_area import drop_small, highest_level
+
+LIMIT = "limit"
+"""Name in an encoding of the highest logit of good images, where there were some."""
+LIMIT_SHARE = 0.5
+"""Of the limit that good images have told, at which a find ends in an image that exceeds the limit."""
 
 
 def only_inside(logits: Array, inside: Array | None) -> Array:
@@ -15,12 +20,23 @@ def only_inside(logits: Array, inside: Array | None) -> Array:
     return xp.where(inside, logits, xp.full_like(logits, -xp.inf))
 
 
-def probabilities(logits: Array, limits: Array, least_area: int) -> Array:
+def probabilities(logits: Array, threshold: float, limits: Array | None, least_area: int) -> Array:
     """Return the probability of each class ``(B, K, H, W)``.
+
+    An image shows a class only where a region exceeds the stricter of the threshold and the limit that good images have
+    told. In such an image a find reaches down to :data:`LIMIT_SHARE` of the limit: limits are those of images without
+    defect, and a defect is surest in its middle.
 
     Args:
         logits: ``(B, K, H, W)``.
-        limits: The logit of each class that becomes 0.5 ``(K,)``.
+        threshold: The logit that becomes 0.5.
+        limits: The highest logit of good images, of each class ``(K,)``; ``None`` where none were at hand.
         least_area: Pixels of the smallest region that counts.
     """
-    return drop_small(sigmoid(logits - limits[:, None, None]), least_area)
+    if limits is None:
+        return drop_small(sigmoid(logits - threshold), least_area)
+    xp = array_namespace(logits)
+    strict = limits.clip(threshold, None)
+    lenient = xp.minimum((LIMIT_SHARE * limits).clip(threshold, None), strict)
+    shown = highest_level(logits, least_area) > strict
+    return drop_small(sigmoid(logits - xp.where(shown, lenient, strict)[..., None, None]), least_area)

@@ -152,9 +152,8 @@ class SofsModel(nn.Module):
         inside = inside_of(image, support, paths)
         if support.normal:
             return self.detector.predict(self.backbone, image, support, inside)
-        # the stricter of what the user and good images say: what either of them rules out is no defect
-        limits = support.limits.clamp_min(self.threshold_logit)
-        maps = probabilities(self._logits(image, support, inside), limits, support.least_area)
+        logits = self._logits(image, support, inside)
+        maps = probabilities(logits, self.threshold_logit, support.limits, support.least_area)
         return Prediction(maps, maps.amax(dim=(1, 2, 3)))
 
     def _logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from anomalib_sofs.images import read_stored
 from anomalib_sofs.model.examples import Examples, record_of
 from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector
 from anomalib_sofs.model.normality.detector import Prediction as Found
-from anomalib_sofs.model.probabilities import only_inside, probabilities
+from anomalib_sofs.model.probabilities import LIMIT, only_inside, probabilities
 from anomalib_sofs.model.relation.marks import Channels, Look, encode_marks, stacked
 from anomalib_sofs.model.relation.whole_image import judged, weighed
 from anomalib_sofs.model.support_crops import SupportCrops, say_resized
@@ -267,8 +267,7 @@ class SofsInferencer:
         """Weigh the image as a whole."""
         logits = only_inside(judged(found, classes, evidence=self.bundle.evidence, inside=inside), inside)
         del found
-        limits = classes.get("limit", np.full(len(self.support.names), -np.inf)).clip(self.bundle.threshold_logit, None)
-        maps = probabilities(logits, limits.astype(np.float32), self.support.least_area)
+        maps = probabilities(logits, self.bundle.threshold_logit, classes.get(LIMIT), self.support.least_area)
         return Found(maps, maps.max(axis=(1, 2, 3)))
 
 

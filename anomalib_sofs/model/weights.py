@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 PACKAGED = Path(__file__).parent / "pretrained"
+BUILT = "built"
+"""Metadata of a ``.safetensors`` file: the arguments of :class:`~anomalib_sofs.model.Sofs` that fit it, as JSON."""
 PUBLISHED_PREFIX = "feature_recorrect."
 PUBLISHED_BACKBONE_PREFIXES = ("backbone.", "encoder.")
 

@@ -56,9 +56,10 @@ class PictureBank:
         if resized is not None:
             image, mask = resize_whole(image.float(), mask, resized)
         planes = torch.cat([image.float().round().to(torch.uint8), mask[None].to(torch.uint8)])
-        anchors = mask.nonzero().tolist()
-        place = Place(self._count, *mask.shape, [(y, x) for y, x in anchors[:: max(len(anchors) // ANCHORS, 1)]])
-        self._added.append(planes.flatten(1).T)
+        defect = mask.nonzero()
+        anchors = defect[:: max(len(defect) // ANCHORS, 1)].tolist()
+        place = Place(self._count, *mask.shape, [(y, x) for y, x in anchors])
+        self._added.append(planes.flatten(1).T.contiguous())
         self._count += mask.numel()
         return place
 

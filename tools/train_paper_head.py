@@ -9,7 +9,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -159,14 +159,16 @@ def episode_logits(head: PaperHead, query: Features, support: Features, shares: 
     priors = _priors(head, query, support, shares)
     joined = torch.cat(support, dim=1)
     cells, prototypes = head.reduction.forward_support(joined, masked_mean(joined, shares))
-    prototypes = prototypes.float().unflatten(0, (episodes, -1)).mean(dim=1)
+    prototypes = prototypes.unflatten(0, (episodes, -1)).mean(dim=1)
     queries = head.reduction.forward_query(torch.cat(query, dim=1), prototypes, priors)
-    queries, cells = head.stages(torch.cat([queries, cells])).split([episodes, len(cells)])
-    vectors = masked_mean(head.classifier(cells).float(), shares).unflatten(0, (episodes, -1)).mean(dim=1)
-    rows = zip(queries.float().split(1), *(t.chunk(episodes) for t in (cells.float(), shares)), strict=True)
-    with torch.autocast(shares.device.type, enabled=False):
-        fused = [fuse(one, own.permute(0, 2, 3, 1)[share > 0], share[share > 0]) for one, own, share in rows]
-        return torch.einsum("ec,echw->ehw", vectors, torch.cat(fused))
+    # nearly all of the time, and layer norms keep it in range; the priors differ by less than bfloat16 can tell
+    with torch.autocast(shares.device.type, torch.bfloat16, enabled=shares.is_cuda and head.training):
+        both = head.stages(torch.cat([queries, cells])).float()
+    queries, cells = both.split([episodes, len(cells)])
+    vectors = masked_mean(head.classifier(cells), shares).unflatten(0, (episodes, -1)).mean(dim=1)
+    rows = zip(queries.split(1), *(t.chunk(episodes) for t in (cells, shares)), strict=True)
+    fused = [fuse(one, own.permute(0, 2, 3, 1)[share > 0], share[share > 0]) for one, own, share in rows]
+    return torch.einsum("ec,echw->ehw", vectors, torch.cat(fused))
 
 
 @torch.no_grad()
@@ -184,8 +186,12 @@ def _priors(head: PaperHead, query: Features, support: Features, shares: Tensor)
     return torch.cat(found)
 
 
-def fit(trainer: Trainer, steps: int, batch: int, rate: float, watch: PictureBank, every: int) -> None:
-    """Train: AdamW, the transformer at ``rate`` and the rest at twice that, warm-up, polynomial decay (power 0.9)."""
+def fit(trainer: Trainer, steps: int, batch: int, rate: float, watch: PictureBank, every: int) -> Iterator[int]:
+    """Train: AdamW, the transformer at ``rate`` and the rest at twice that, warm-up, polynomial decay (power 0.9).
+
+    Yields:
+        The step, after every look at other groups and at the end.
+    """
     head = trainer.head.train()
     slow = list(head.stages.parameters())
     rest = [p for name, p in head.named_parameters() if not name.startswith("stages.")]
@@ -193,11 +199,9 @@ def fit(trainer: Trainer, steps: int, batch: int, rate: float, watch: PictureBan
     decay = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda n: min(1, (n + 1) / WARM_UP) * max(0, 1 - n / steps) ** 0.9
     )
-    device = trainer.bank.device.type
-    total, start = torch.zeros((), device=device), time.perf_counter()
+    total, start = torch.zeros((), device=trainer.bank.device), time.perf_counter()
     for step in range(1, steps + 1):
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = trainer.loss(trainer.draw(batch))
+        loss = trainer.loss(trainer.draw(batch))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -210,7 +214,8 @@ def fit(trainer: Trainer, steps: int, batch: int, rate: float, watch: PictureBan
             total.zero_()
         if every and (step % every == 0 or step == steps):
             print(f"step {step} {trainer.check(watch)}", flush=True)
-    head.eval()
+            yield step
+    yield steps
 
 
 def load(files: Sequence[Path], device: torch.device, head: PaperHead) -> PictureBank:
@@ -288,8 +293,8 @@ def main() -> None:
     bank, watch = (load(some, device, head) for some in (files, watched))
     print(f"{len(bank.groups)} groups, {sum(p.numel() for p in head.parameters())} weights", flush=True)
     trainer = Trainer(head, backbone, bank, head.windows.size, args.seed)
-    fit(trainer, args.steps, args.batch, args.rate, watch, args.check_every)
-    save(head, args)
+    for _ in fit(trainer, args.steps, args.batch, args.rate, watch, args.check_every):
+        save(head, args)
 
 
 if __name__ == "__main__":

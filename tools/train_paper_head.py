@@ -35,7 +35,10 @@ from anomalib_sofs.model.weights import BUILT
 LARGE = 0.5
 """Share of the groups with pictures as large as a window: defects are small there, as on real parts."""
 GOOD_QUERIES = 0.3
-"""Share of the queries that show no defect."""
+"""Share of the queries that show no defect, once the head can tell one."""
+FIRST_GOOD = 0.25
+"""Share of the steps before the first of them: the loss of good windows is least where nothing is found anywhere, and a
+head that has learned nothing yet goes there, and stays."""
 MORE_SHOTS = 0.3
 """Share of the steps with two support pictures instead of one."""
 JITTER = 0.15
@@ -74,21 +77,26 @@ class Trainer:
         self.generator = torch.Generator(bank.device).manual_seed(seed)
         self.mean, self.std = (torch.tensor(v, device=bank.device)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
 
-    def draw(self, episodes: int) -> Batch:
-        """Draw episodes: query and supports of a group, mirrored and turned alike half of the time."""
+    def draw(self, episodes: int, good: float) -> Batch:
+        """Draw episodes: query and supports of a group, mirrored and turned alike half of the time.
+
+        Args:
+            episodes: How many.
+            good: Share of them whose query shows no defect.
+        """
         rng = self.rng
         shots = 2 if rng.random() < MORE_SHOTS else 1
-        chosen = [self._episode(rng.choice(self.bank.groups), shots) for _ in range(episodes)]
+        chosen = [self._episode(rng.choice(self.bank.groups), shots, good) for _ in range(episodes)]
         turn = rng.randrange(8)
         other = turn if rng.random() < 0.5 else rng.randrange(8)
         queries, masks = self.bank.windows([query for query, _ in chosen], self.side, rng, turn)
         supports = [support for _, supports in chosen for support in supports]
         return Batch(self._jittered(queries), masks, *self._supports(supports, other))
 
-    def _episode(self, group: Group, shots: int) -> tuple[Any, list[Any]]:
+    def _episode(self, group: Group, shots: int, good: float) -> tuple[Any, list[Any]]:
         rng = self.rng
         query, *others = rng.sample(group.marked, len(group.marked))
-        if group.good and rng.random() < GOOD_QUERIES:
+        if group.good and rng.random() < good:
             query = rng.choice(group.good)
         return query, [others[i % len(others)] for i in range(shots)]
 
@@ -201,7 +209,7 @@ def fit(trainer: Trainer, steps: int, batch: int, rate: float, watch: PictureBan
     )
     total, start = torch.zeros((), device=trainer.bank.device), time.perf_counter()
     for step in range(1, steps + 1):
-        loss = trainer.loss(trainer.draw(batch))
+        loss = trainer.loss(trainer.draw(batch, GOOD_QUERIES if step > FIRST_GOOD * steps else 0))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)

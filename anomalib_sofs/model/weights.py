@@ -172,8 +172,8 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
     ]
     if problems:
         msg = (
-            f"The weights in {source} do not fit this head (another backbone, other layers or another head?):\n  "
-            + "\n  ".join(problems)
+            f"The weights in {source} do not fit this head (another backbone, other layers, options or another head? "
+            "weights=None starts untrained):\n  " + "\n  ".join(problems)
         )
         raise ValueError(msg)
     head.load_state_dict(dict(state))

@@ -54,7 +54,7 @@ def test_our_own_failure_leaves_anomalib_working_and_names_the_cause(tmp_path):
     assert "the cause" in done.stderr
 
 
-def test_wheel_ships_the_start_up_files_and_the_trained_head(tmp_path):
+def test_wheel_ships_the_start_up_files_and_the_trained_heads(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, REPOSITORY], check=True
     )
@@ -63,4 +63,5 @@ def test_wheel_ships_the_start_up_files_and_the_trained_head(tmp_path):
     assert {"anomalib_sofs.pth", "anomalib_sofs.start", "anomalib_sofs_autoload.py", "anomalib_sofs/py.typed"} <= names
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     assert b"anomalib-sofs = anomalib_sofs.cli:main" in zipfile.ZipFile(wheel).read(entry_points)
-    assert "anomalib_sofs/model/pretrained/relation-tf_efficientnet_lite0.safetensors" in names
+    for head in ("relation", "paper"):
+        assert f"anomalib_sofs/model/pretrained/{head}-tf_efficientnet_lite0.safetensors" in names

@@ -24,12 +24,14 @@ from anomalib_sofs.benchmark.fss import evaluate
 from anomalib_sofs.benchmark.machine import without_paths
 from anomalib_sofs.benchmark.methods import build_methods
 from anomalib_sofs.benchmark.scores import auroc, best_f1, f1, pixel_scores
-from anomalib_sofs.benchmark.tally import Tally
+from anomalib_sofs.benchmark.tally import SIZES, Tally
 from anomalib_sofs.data.datasets import QueryEpisodes
 from anomalib_sofs.data.items import EpisodeItem
 from anomalib_sofs.data.surfaces import render
 from anomalib_sofs.metrics import EpisodeIoU
+from anomalib_sofs.model.weights import packaged_weights
 
+from .helpers_model import LITE
 from .helpers_scripts import run
 
 SURFACE, CLASSES, SIZE = "ground_steel", ("scratch", "pit"), (96, 80)
@@ -92,7 +94,8 @@ def fad(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path
     return done.stdout, file
 
 
-METHODS = ["sofs", "discriminant", "prior"]
+METHODS = ["sofs", "discriminant", "paper", "prior"]
+OF_ONE_FILE = ["sofs", "discriminant", "prior"]
 FSS_KEYS = {
     "category",
     "seed",
@@ -100,6 +103,7 @@ FSS_KEYS = {
     "normal_shots",
     "method",
     "iou",
+    "iou_by_size",
     "miou",
     "fb_iou",
     "false_positives",
@@ -119,6 +123,9 @@ def test_fss_has_a_row_for_every_category_seed_and_method(fss):
         assert set(row["iou"]) == set(CLASSES)
         assert all(0 <= value <= 1 for value in row["iou"].values())
         assert row["miou"] == pytest.approx(np.mean(list(row["iou"].values())))
+        assert list(row["iou_by_size"]) == list(row["queries_by_size"]) == list(SIZES)
+        assert sum(row["queries_by_size"].values()) == 4
+        assert all((row["iou_by_size"][size] is None) == (n == 0) for size, n in row["queries_by_size"].items())
         assert row["seconds_per_image"] > 0
         assert row["backbone_ratio"] > 0
 
@@ -161,6 +168,18 @@ def test_fss_table_gives_mean_and_spread_over_seeds(fss):
     line = next(line for line in markdown.splitlines() if line.startswith("| plate | SOFS | 1 |"))
     assert f"| {np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f}) |" in line
     assert "x backbone" in markdown
+    sized = markdown.split("IoU in % by the share of the image that is defect:")[1].split("IoU of each class")[0]
+    row = rows[0]["iou_by_size"]
+    head = "| category | method | shots | normal shots | 0-0.1 % | 0.1-0.3 % | 0.3-1 % | 1-100 % |"
+    assert sized.splitlines()[2] == head
+    assert [line.split(" | ")[:2] for line in sized.splitlines()[4:-1]] == [
+        [f"| {name}", title]
+        for name in ("plate", "strip")
+        for title in ("SOFS", "discriminant alone", "SOFS as published", "target semantic prior")
+    ]
+    assert [(cell == "-") for cell in sized.splitlines()[4].strip("| ").split(" | ")[4:]] == [
+        value is None for value in row.values()
+    ]
 
 
 def test_fss_writes_csv_plot_and_the_worst_queries(fss):
@@ -219,12 +238,12 @@ def test_a_peer_without_weights_is_a_row_that_says_so(fad):
 def test_normal_supports_are_rows_of_their_own_and_a_category_without_any_says_so(root, tmp_path, capsys):
     file = tmp_path / "fss.json"
     options = ("--categories", "strip,plate", "--limit", 1, "--seeds", 0, "--normal_shots", "0,2", "--json", file)
-    options += ("--good", 16, "--false-alarms", 0.3)
+    options += ("--good", 16, "--false-alarms", 0.3, "--weights", packaged_weights("relation", LITE))
     assert main([str(part) for part in ("fss", "--root", root, *options)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [(row["category"], row["normal_shots"], row["method"]) for row in rows] == [
-        *(("strip", 0, name) for name in METHODS), ("strip", 0, "sofs+good"), ("strip", 2, "sofs"),
-        *(("plate", 0, name) for name in METHODS), ("plate", 0, "sofs+good"),
+        *(("strip", 0, name) for name in OF_ONE_FILE), ("strip", 0, "sofs+good"), ("strip", 2, "sofs"),
+        *(("plate", 0, name) for name in OF_ONE_FILE), ("plate", 0, "sofs+good"),
         ("plate", 2, "sofs"), ("plate", 2, "discriminant"), ("plate", 2, "sofs+good"),
     ]  # fmt: skip
     assert rows[3]["error"] == "no good training images"
@@ -255,6 +274,32 @@ def test_ignored_pixels_count_for_nothing():
     tally = Tally(EpisodeIoU(["part/pit"]), seconds=[1.0])
     tally.add(item, found)
     assert tally.result()["iou"]["pit"] == 1
+
+
+def test_iou_by_size_pools_the_queries_whose_defects_cover_a_like_share_of_their_image():
+    tally = Tally(EpisodeIoU(["part/pit", "part/dent"]), seconds=[1.0])
+
+    def query(marked: int, hit: int, wrong: int, defect_class: str = "pit", *, counted: bool = True) -> None:
+        truth = torch.zeros(10_000, dtype=torch.bool)
+        truth[:marked] = True
+        found = torch.zeros_like(truth)
+        found[:hit] = found[10_000 - wrong :] = True
+        item = EpisodeItem(image=torch.zeros(3, 100, 100), gt_mask=truth.view(100, 100), category="part")
+        item.defect_class, item.counted = defect_class, torch.tensor(counted)
+        tally.add(item, found.view(100, 100))
+
+    query(9, 3, 1)  # below 0.1 %
+    query(4, 4, 4)
+    query(10, 5, 10)  # 0.1 % is the next size
+    query(100, 50, 0, "dent")  # 1 %
+    query(4000, 2000, 0)
+    query(0, 0, 5000, counted=False)  # a good image
+    result = tally.result()
+    assert result["queries_by_size"] == {"0-0.1": 2, "0.1-0.3": 1, "0.3-1": 0, "1-100": 2}
+    assert result["iou_by_size"] == pytest.approx(
+        {"0-0.1": 7 / 18, "0.1-0.3": 5 / 20, "0.3-1": None, "1-100": 2050 / 4100}
+    )
+    assert result["iou"] == pytest.approx({"pit": 2012 / 4038, "dent": 1 / 2})
 
 
 def test_nothing_is_found_above_a_threshold_that_no_pixel_reaches(root):

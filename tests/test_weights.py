@@ -1,8 +1,11 @@
 """Head weights from every source, and what is said where they do not fit."""
 
+import logging
+
 import pytest
 import timm
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import save_file as save_safetensors
 
 from anomalib_sofs import Sofs
@@ -112,11 +115,43 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
 
 def test_every_packaged_head_is_found_under_its_name():
     files = sorted(PACKAGED.glob("*.safetensors"))
-    assert f"relation-{LITE}.safetensors" in [file.name for file in files]
+    assert [file.name for file in files] == [f"paper-{LITE}.safetensors", f"relation-{LITE}.safetensors"]
     for file in files:
         head, backbone = file.stem.split("-", 1)
         assert packaged_weights(head, f"{backbone}.some_tag") == file
     assert packaged_weights("relation", "resnet50") is None
+
+
+def test_the_packaged_paper_head_is_built_as_it_was_trained(caplog):
+    with caplog.at_level(logging.INFO, "anomalib_sofs"):
+        model = Sofs(head="paper").eval()
+    assert f"paper-{LITE}.safetensors was trained with {{'layers': [2, 3], 'window_size': 512," in caplog.text
+    head = model.model.head
+    assert (head.windows.size, head.scale_features, head.use_abnormal_prior) == (512, True, True)
+    assert bool(model.model.head_trained)
+
+
+def test_the_packaged_paper_head_segments_and_a_checkpoint_carries_all_of_it(tmp_path):
+    model = Sofs(head="paper", window_size=128).eval()
+    image, truth = marked(96, 160, (20, 100, 44, 124), seed=1)
+    model.set_support(support(marked(96, 96, (30, 30, 54, 54))))
+    found = model(image[None]).anomaly_map
+    assert found.shape == (1, 96, 160)
+    inside, outside = found[0][truth > 0].mean(), found[0][truth == 0].mean()
+    assert inside > 0.8
+    assert outside < 0.2
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "paper.ckpt")
+    again = Sofs.load_from_checkpoint(tmp_path / "paper.ckpt").eval()
+    assert again.model.head.scale_features
+    assert torch.equal(again(image[None]).anomaly_map, found)
+
+
+def test_the_paper_head_has_no_packaged_weights_for_another_backbone():
+    model = Sofs(head="paper", backbone="resnet10t")
+    assert not bool(model.model.head_trained)
+    assert not model.model.head.scale_features
 
 
 def test_segmentation_without_a_trained_head_says_how_to_get_one():

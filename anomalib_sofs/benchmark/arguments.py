@@ -154,7 +154,7 @@ def _add_fss(fss: argparse.ArgumentParser) -> None:
         type=_names,
         default=["default"],
         metavar="default,PATH",
-        help="trained heads, one row each: 'sofs' or, where a file holds the published form, 'paper'",
+        help="default: both packaged heads, rows 'sofs' and 'paper'; a file holds one of them",
     )
     fss.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,5")
     fss.add_argument("--normal_shots", type=_numbers(0), default=[0], metavar="0,4", help="normal images beside them")

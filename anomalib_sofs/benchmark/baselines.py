@@ -39,7 +39,8 @@ class DiscriminantHead(nn.Module):
     def __init__(self, head: RelationHead) -> None:
         super().__init__()
         self.head = head
-        self.windows, self.turns, self.resizes_large = head.windows, head.turns, head.resizes_large
+        self.windows, self.turns = head.windows, head.turns
+        self.resizes_large, self.resizes_all = head.resizes_large, head.resizes_all
         self.background_windows, self.weighs_rejected = head.background_windows, head.weighs_rejected
 
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
@@ -70,6 +71,7 @@ class PriorHead(nn.Module):
     background_windows = 0
     weighs_rejected = False
     resizes_large = False
+    resizes_all = False
 
     @staticmethod
     def features(backbone: Backbone, windows: Tensor) -> Features:

@@ -2,7 +2,6 @@
 
 import time
 from argparse import Namespace
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,10 +17,10 @@ from anomalib_sofs.metrics import EpisodeIoU
 
 from .arguments import BenchmarkError
 from .categories import segmentation_tables
-from .methods import Method, build_methods
+from .methods import PRIOR, Method, build_methods
 from .tally import NOTHING, Tally
 from .timing import BackboneClock, probe_support, say
-from .titles import TITLES, method_id
+from .titles import TITLES
 from .with_good import SUFFIX, good_files, with_good
 from .worst import WorstQueries
 
@@ -81,12 +80,11 @@ def chosen_methods(weights: list[str], device: str) -> list[Method]:
     """
     methods: dict[str, Method] = {}
     for name in weights:
-        full, *baselines = (replace(method, name=method_id(method)) for method in build_methods(name, device))
-        if full.name in methods:
-            msg = f"--weights {','.join(weights)}: {name} makes a second row {full.name!r}. Run them apart."
-            raise BenchmarkError(msg)
-        methods[full.name] = full
-        methods = {method.name: method for method in baselines} | methods
+        for method in build_methods(name, device):
+            if method.name in methods and method.name != PRIOR:
+                msg = f"--weights {','.join(weights)}: {name} makes a second row {method.name!r}. Run them apart."
+                raise BenchmarkError(msg)
+            methods[method.name] = method
     return sorted(methods.values(), key=lambda method: list(TITLES).index(method.name))
 
 
@@ -99,7 +97,7 @@ def _usable(methods: list[Method], table: DataFrame, normal_shots: int) -> list[
         return methods
     if len(normals(table, "train")) < normal_shots:
         return []
-    return [method for method in methods if method.name != "prior"]
+    return [method for method in methods if method.name != PRIOR]
 
 
 def beside(json_file: Path, name: str) -> Path:

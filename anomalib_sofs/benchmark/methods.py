@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 from torch import Tensor
@@ -13,6 +13,7 @@ from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, Backbone
 from anomalib_sofs.model.caching import kept
 from anomalib_sofs.model.crop_cache import crop_cache
 from anomalib_sofs.model.encoding import SupportEncoding, encoding_bytes
+from anomalib_sofs.model.heads import HeadName
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.support_crops import Features
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FULL = "sofs"
+PAPER = "paper"
 ABLATED = "discriminant"
 PRIOR = "prior"
+HEADS: tuple[HeadName, ...] = ("relation", "paper")
 CACHE_BYTES = 2**29
 
 
@@ -73,15 +76,14 @@ class Method:
         return self.model.predict(self.model.normalise(image), support).maps[0].amax(dim=0).cpu()
 
 
-def _full_model(weights: str) -> SofsModel:
-    """Load SOFS with trained weights; a checkpoint may hold either head.
+def _trained_models(weights: str) -> list[SofsModel]:
+    """Load SOFS with trained weights: both packaged heads, or a file, which may hold either.
 
     Raises:
         BenchmarkError: If the weights cannot be had or fit neither head.
     """
-    errors = []
-    heads: tuple[Literal["relation", "paper"], ...] = ("relation",) if weights == "default" else ("relation", "paper")
-    for head in heads:
+    models, errors = [], []
+    for head in HEADS:
         try:
             model = Sofs(weights=weights, head=head).model.eval()
             model.backbone.ensure_weights()
@@ -90,11 +92,10 @@ def _full_model(weights: str) -> SofsModel:
         except (ValueError, RuntimeError) as error:
             errors.append(str(error).splitlines()[0])
             continue
-        if not bool(model.head_trained):
-            msg = f"No trained head comes with the package for {DEFAULT_BACKBONE}. Pass --weights PATH."
-            raise BenchmarkError(msg)
-        return model
-    raise BenchmarkError(" / ".join(errors))
+        models += [model] if bool(model.head_trained) else []
+    if not models:
+        raise BenchmarkError(" / ".join(errors))
+    return models
 
 
 def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:
@@ -104,7 +105,7 @@ def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:
 
 
 def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
-    """Build the rows: the full model, its ablation, and the training-free prior of the paper.
+    """Build the rows: each trained head, the relation head's main map, and the training-free prior of the paper.
 
     Args:
         weights: ``"default"`` or a file.
@@ -113,16 +114,20 @@ def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
     Raises:
         BenchmarkError: If the weights cannot be had.
     """
-    full = _full_model(str(weights)).to(device)
-    encoder = Encoder(full)
-    methods = [Method(FULL, full, encoder)]
-    if isinstance(full.head, RelationHead):
-        methods.append(Method(ABLATED, _untrained(full.backbone, DiscriminantHead(full.head), full), encoder))
-    else:
+    methods = []
+    models = [model.to(device) for model in _trained_models(str(weights))]
+    for model in models:
+        encoder = Encoder(model)
+        if isinstance(model.head, RelationHead):
+            main_map = _untrained(model.backbone, DiscriminantHead(model.head), model)
+            methods += [Method(FULL, model, encoder), Method(ABLATED, main_map, encoder)]
+        else:
+            methods.append(Method(PAPER, model, encoder))
+    if not any(method.name == ABLATED for method in methods):
         logger.warning(
             "The row %r is left out: %s does not hold a relation head, which it takes apart.", ABLATED, weights
         )
     backbone = Backbone(DEFAULT_BACKBONE)
     backbone.ensure_weights()
-    prior = _untrained(backbone, PriorHead(), full)
+    prior = _untrained(backbone, PriorHead(), models[0])
     return [*methods, Method(PRIOR, prior, Encoder(prior))]

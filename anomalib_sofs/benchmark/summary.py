@@ -37,13 +37,14 @@ def grouped(task: str, rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def summarise(task: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return one row per :data:`GROUP`: each measure, and each class's IoU, as :class:`Spread`."""
+    """Return one row per :data:`GROUP`: each measure, and the IoU of each class and size, as :class:`Spread`."""
     summary = []
     for group, members in grouped(task, rows).items():
         row: dict[str, Any] = dict(zip(GROUP[task], group, strict=True))
         row["error"] = next((member["error"] for member in members if "error" in member), None)
         row |= {measure: spread(member.get(measure) for member in members) for measure in MEASURES[task]}
-        classes = sorted({name for member in members for name in member.get("iou", {})})
-        row["iou"] = {name: spread(member["iou"].get(name) for member in members) for name in classes}
+        for part in ("iou", "iou_by_size"):
+            names = dict.fromkeys(name for member in members for name in member.get(part, {}))
+            row[part] = {name: spread(member[part].get(name) for member in members) for name in names}
         summary.append(row)
     return summary

@@ -5,6 +5,7 @@ from typing import Any
 
 from .markdown import MISSING, PERCENT, origin, table
 from .summary import GROUP, MEASURES, REPEAT, Row, Spread
+from .tally import SIZES
 from .titles import TITLES
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -65,6 +66,7 @@ def accuracy(task: str, provenance: Row, summary: Sequence[Row], rows: Sequence[
     head = [*(HEADINGS.get(name, name) for name in GROUP[task]), *(COLUMNS[m][0] for m in MEASURES[task])]
     lines = [*origin(provenance), *table(head, (_line(task, row) for row in summary)), NOTES[task], ""]
     if task == "fss":
+        lines += _size_table(summary)
         for category in dict.fromkeys(row["category"] for row in summary):
             lines += _class_table(category, rows, summary)
     return "\n".join(lines) + "\n"
@@ -97,6 +99,17 @@ def _line(task: str, row: Row) -> list[str]:
     if row["error"]:
         numbers = [row["error"], *[MISSING] * (len(measures) - 1)]
     return [*_keys(task, row), *numbers]
+
+
+def _size_table(summary: Sequence[Row]) -> list[str]:
+    """Draw IoU of the queries by the size of their defects."""
+    head = [*(HEADINGS.get(name, name) for name in GROUP["fss"]), *(f"{size} %" for size in SIZES)]
+    lines = [
+        [*_keys("fss", row), *(_cell(row["iou_by_size"][size], PERCENT) for size in SIZES)]
+        for row in summary
+        if not row["error"]
+    ]
+    return ["IoU in % by the share of the image that is defect:", "", *table(head, lines)]
 
 
 def _class_table(category: str, rows: Sequence[Row], summary: Sequence[Row]) -> list[str]:

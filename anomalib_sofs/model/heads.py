@@ -35,6 +35,8 @@ class Segmenter(Protocol):
     """Whether rejected regions are more to it than background."""
     resizes_large: bool
     """Whether it sees defects that cover much of their image on the whole image, resized to a window."""
+    resizes_all: bool
+    """Whether it sees every image that way."""
 
     def encode(self, backbone: Backbone, crops: "SupportCrops") -> "dict[str, Encoding]":
         """Compute everything that a query needs from the crops of a support set, for each class."""

@@ -52,7 +52,7 @@ from .region_of_interest import RegionOfInterest
 from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
 from .support import SupportSet
 from .torch_model import SofsModel
-from .weights import load_into, packaged_weights, read_state
+from .weights import Built, built_for, load_into, packaged_weights, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         weights: ``"default"`` (the trained head that comes with the package, where one exists for this backbone),
             ``None`` (untrained), or a path: our checkpoint or the authors' published ``.pth``.
         head: ``"relation"`` (default) or ``"paper"``, the published form.
-        head_options: Keyword arguments of the head, among them the paper's ablations.
+        head_options: Keyword arguments of the head, among them the paper's ablations. Weights of ours in a
+            ``.safetensors`` file know their layers, window and options: they are taken where nothing else is given.
         support_selection: In FAD, the ``"first"`` normal images by name or a ``"random"`` draw with ``support_seed``.
         support_seed: Seed of that draw.
         threshold: In FSS, the probability from which a pixel counts as defect. Every map is shifted so that it lies at
@@ -169,17 +170,23 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         with user_errors.as_message():
             self.good = good_images(good, false_alarms)
             self.roi = None if roi is None else RegionOfInterest.from_path(roi)
-            features = Backbone(backbone, head_layers(head, backbone) if layers is None else layers)
+            if weights == "default":
+                weights = packaged_weights(head, backbone)
+            built = Built(layers, window_size, head_options or {})
+            if weights is not None:
+                state = read_state(weights)
+                built = built_for(weights, built)
+                # a checkpoint brings the weights, but not their file
+                self.hparams.update(built._asdict())
+            features = Backbone(backbone, head_layers(head, backbone) if built.layers is None else built.layers)
             self.model = SofsModel(
                 features,
-                build_head(head, features, window_size, **(head_options or {})),
+                build_head(head, features, built.window_size, **built.head_options),
                 crops_per_shot=crops_per_shot,
                 threshold=threshold,
             )
-            if weights == "default":
-                weights = packaged_weights(head, backbone)
             if weights is not None:
-                load_into(self._head, read_state(weights), weights)
+                load_into(self._head, state, weights)
                 self.model.head_trained.fill_(value=True)
 
     @property

@@ -98,7 +98,7 @@ class SofsModel(nn.Module):
                 "marked defects can.",
                 type(task).__name__,
             )
-        whole = task.resizes_large and seen_whole(support)
+        whole = task.resizes_all or (task.resizes_large and seen_whole(support))
         if whole:
             say_resized(support, task.windows.size)
         crops = SupportCrops(

@@ -1,14 +1,23 @@
 """Head weights: those that come with the package, our checkpoints, and the authors' published file."""
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from anomalib_sofs.annotations.notices import warn_once
+
+logger = logging.getLogger(__name__)
+
 PACKAGED = Path(__file__).parent / "pretrained"
+BUILT = "built"
+"""Name in the metadata of a ``.safetensors`` file of the :class:`Built` that it fits, as JSON."""
 PUBLISHED_PREFIX = "feature_recorrect."
 PUBLISHED_BACKBONE_PREFIXES = ("backbone.", "encoder.")
 
@@ -99,6 +108,46 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return ours or state
 
 
+class Built(NamedTuple):
+    """Arguments of :class:`~anomalib_sofs.model.Sofs` that weights depend on; ``None`` is its own choice."""
+
+    layers: list[int] | None
+    window_size: int | None
+    head_options: dict[str, Any]
+
+
+def built_for(path: str | Path, given: Built) -> Built:
+    """Fill in what a weights file was trained with, where nothing else is given; says so.
+
+    Args:
+        path: A readable weights file; only ``.safetensors`` can tell.
+        given: What the user asks for.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return given
+    with safe_open(path, "pt") as file:
+        told = json.loads((file.metadata() or {}).get(BUILT, "{}"))
+    layers, window_size, options = told.get("layers"), told.get("window_size"), told.get("head_options", {})
+    for name, value in given.head_options.items():
+        if name in options and options[name] != value:
+            warn_once(
+                f"{path} {name}",
+                "%s was trained with head_options.%s %s: with %s it may find nothing that is right.",
+                path.name,
+                name,
+                options[name],
+                value,
+            )
+    if told:
+        logger.info("%s was trained with %s: taken where nothing else is given.", path.name, told)
+    return Built(
+        layers if given.layers is None else given.layers,
+        window_size if given.window_size is None else given.window_size,
+        {**options, **given.head_options},
+    )
+
+
 def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Load weights into a head.
 
@@ -123,8 +172,8 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
     ]
     if problems:
         msg = (
-            f"The weights in {source} do not fit this head (another backbone, other layers or another head?):\n  "
-            + "\n  ".join(problems)
+            f"The weights in {source} do not fit this head (another backbone, other layers, options or another head? "
+            "weights=None starts untrained):\n  " + "\n  ".join(problems)
         )
         raise ValueError(msg)
     head.load_state_dict(dict(state))

@@ -74,6 +74,7 @@ class AnomalyDetector(ABC):
     """Quarter turns in which support images are seen."""
     resizes_large = False
     """Whether images larger than a window are resized to it instead of being cut."""
+    resizes_all = False
 
     def __init__(self, windows: Windows) -> None:
         self.windows = windows

@@ -43,6 +43,7 @@ class PaperHead(nn.Module):
         window_size: Side of a window in pixels, a multiple of ``multiple``.
         multiple: Sides of a window are multiples of this number of pixels.
         resizes_large: Resize the whole image to a window where every support defect covers more than 1 % of its image.
+        resizes_all: Resize every image to a window; the paper's ablation of native windows.
         dice_smooth: Weight of normal crops in the mixed normal Dice loss.
         coreset: Keep a coreset of each layer's background cells (step 4): a share of them (0.1) or a number (1000).
             ``None`` keeps all.
@@ -65,12 +66,14 @@ class PaperHead(nn.Module):
         window_size: int = 512,
         multiple: int = 32,
         resizes_large: bool = True,
+        resizes_all: bool = False,
         coreset: float | None = None,
     ) -> None:
         super().__init__()
         self.coreset = coreset
         self.windows = Windows(window_size, multiple, fixed=True)
         self.resizes_large = resizes_large
+        self.resizes_all = resizes_all
         self.dice_smooth = dice_smooth
         self.mask_downsampling = mask_downsampling
         self.scale_features = scale_features

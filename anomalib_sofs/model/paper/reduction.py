@@ -52,12 +52,12 @@ class Reduction(nn.Module):
 
         Args:
             features: All layers concatenated ``(B, sum D, h, w)``.
-            prototype: Mean reduced prototype ``(C,)``.
+            prototype: Mean reduced prototype ``(C,)``, or one for each query ``(B, C)``.
             priors: Prior maps ``(B, maps, h, w)``: all target semantic priors, then all abnormal priors.
 
         Returns:
             Query cells ``(B, C1, h, w)``.
         """
         reduced = self.query(features)
-        prototype = prototype[None, :, None, None].expand_as(reduced)
+        prototype = prototype[..., None, None].expand_as(reduced)
         return self.merge_query(torch.cat([reduced, prototype, PRIOR_SCALE * priors], dim=1))

@@ -63,6 +63,7 @@ class RelationHead(nn.Module):
     """Quarter turns of the support: what is marked across may run up and down. Mirror images add nothing (measured)."""
     weighs_rejected = True
     resizes_large = False
+    resizes_all = False
     norms_frozen: Tensor
 
     def __init__(

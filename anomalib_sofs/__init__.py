@@ -38,6 +38,8 @@ __all__ = [
     "export_bundle",
 ]
 
+__version__ = "0.2.0"
+
 HOMES = dict.fromkeys(("Sofs", "SofsModel", "SupportSet"), "model") | {
     "SofsInferencer": "runtime",
     "export_bundle": "deploy",

@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 OK, SOME_SKIPPED, NOTHING_DONE = 0, 1, 2
+CHECK_FAILED = 1
 STORED = "-"
 TALKATIVE = ("lightning", "anomalib", "timm", "huggingface_hub")
 DESCRIPTION = "Small Object Few-shot Segmentation: mark a defect, find every other one."
+OMP_WAIT_POLICY = os.environ.get("OMP_WAIT_POLICY")
+"""As the user has set it, before :func:`main` does."""
+
 EPILOG = "exit codes of find: 0 nothing wrong, 1 some images were skipped, 2 nothing was done."
 
 
@@ -92,10 +96,26 @@ def told(command: str) -> Iterator[list[BaseException]]:
         sys.stderr.write(f"anomalib-sofs {command}: {error}\n")
 
 
+def doctor(argv: Sequence[str]) -> int:
+    """Check the installation and tell what belongs into a bug report."""
+    doctor_parser().parse_args(argv)
+    be_quiet()
+    from anomalib_sofs.doctor import doctor as check  # noqa: PLC0415
+
+    failed = 0
+    for well, line in check(OMP_WAIT_POLICY):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+        failed += not well
+    sys.stdout.write(f"{failed} of the checks failed.\n" if failed else "All checks passed.\n")
+    return CHECK_FAILED if failed else OK
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "find": (find, "find in images what a support set marks, or whatever differs from good parts"),
     "bundle": (bundle, "write networks and support set for the runtime without PyTorch"),
     "run": (run, "find in images what a bundle's support set marks, without PyTorch"),
+    "doctor": (doctor, "check the installation; prints what to paste into a bug report"),
     "benchmark": (benchmark, "compare with other methods on your own data (python -m anomalib_sofs.benchmark)"),
 }
 
@@ -155,6 +175,16 @@ def run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", metavar="N", type=pixels, help="windows at a time (as many as OpenVINO advises)")
     parser.add_argument("--device", default="CPU", help="CPU (default), GPU, NPU, AUTO: only CPU has been tried")
     return parser
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``anomalib-sofs doctor``."""
+    return argparse.ArgumentParser(
+        "anomalib-sofs doctor",
+        description="Check versions, processor, threads, weights, write access and one small prediction; prints what "
+        "to paste into a bug report.",
+        epilog="exit codes: 0 all is well, 1 something fails, with what to do about it.",
+    )
 
 
 def be_quiet() -> None:

@@ -1,5 +1,6 @@
 """The quiet way to predict: the same model, data reading and callbacks as `anomalib predict`, without its log lines."""
 
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def make_model(support: Path | str | None, ckpt_path: Path | None, options: dict
     """Make the model, or load it: options and support set of the call go over those of the checkpoint.
 
     Raises:
-        ValueError: If there is no support set.
+        ValueError: If there is no support set, or the checkpoint holds more than data.
         FileNotFoundError: If a file or folder does not exist.
     """
     if ckpt_path is None:
@@ -45,7 +46,13 @@ def make_model(support: Path | str | None, ckpt_path: Path | None, options: dict
         raise FileNotFoundError(msg)
     if support is not None:
         options["support"] = support
-    model = Sofs.load_from_checkpoint(ckpt_path, map_location="cpu", **options)
+    try:
+        model = Sofs.load_from_checkpoint(ckpt_path, map_location="cpu", **options)
+    except (EOFError, pickle.UnpicklingError) as error:
+        msg = (
+            f"{ckpt_path} is no checkpoint, or holds more than tensors and plain values: weights_only=True refuses it."
+        )
+        raise ValueError(msg) from error
     if not isinstance(model, Sofs):
         msg = f"{ckpt_path} is no checkpoint of Sofs."
         raise TypeError(msg)

@@ -14,7 +14,7 @@ from anomalib_sofs.annotations.labels import DEFECT, IGNORE, NORMAL
 from anomalib_sofs.annotations.masks import MOST_CLASSES
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.annotations.reader import read_support
-from anomalib_sofs.annotations.rejected import rejected_masks
+from anomalib_sofs.annotations.rejected import rejected_alone, rejected_masks
 from anomalib_sofs.tensors import read_image, read_mask
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,8 @@ class SupportSet:
         files, class numbers, and one sub-folder per class. Every image must show something marked, except those of a
         folder called ``good`` (``normal``, ``ok``, in any case of letters). A folder of this name, or ``normal=True``,
         gives a set of normal images (few-shot anomaly detection). A folder ``not`` beside ``mask/`` holds masks of
-        rejected regions; an image with such a mask alone is normal.
+        rejected regions; an image with such a mask alone is normal. Of images in ``not/image/``, with masks in
+        ``not/mask/``, nothing else is known.
 
         Args:
             path: The folder.
@@ -214,10 +215,10 @@ class SupportSet:
         masks = [_nothing(images[image]) if mask is None else torch.from_numpy(mask) for image, _, mask in marked]
         labels = [NORMAL if mask is None else label for _, label, mask in marked]
         support = cls([images[image] for image, _, _ in marked], masks, labels, [str(image) for image, _, _ in marked])
-        for image, file in rejected_masks(images).items():
+        for image, file in (rejected_masks(images) | rejected_alone(Path(path))).items():
             region = read_mask(file)
             check_mask_size((region.shape[0], region.shape[1]), f"The mask {file}", image)
-            support.reject(images[image], region, str(image))
+            support.reject(images[image] if image in images else read_image(image), region, str(image))
         return support
 
 

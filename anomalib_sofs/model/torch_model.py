@@ -153,11 +153,18 @@ class SofsModel(nn.Module):
             return self.detector.predict(self.backbone, image, support, inside)
         # the stricter of what the user and good images say: what either of them rules out is no defect
         limits = support.limits.clamp_min(self.threshold_logit)
-        maps = (self._logits(image, support, inside) - limits[:, None, None]).sigmoid()
+        maps = (self.logits(image, support, inside) - limits[:, None, None]).sigmoid()
         maps = drop_small(maps, support.least_area)
         return Prediction(maps, maps.amax(dim=(1, 2, 3)))
 
-    def _logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None) -> Tensor:
+    def logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None = None) -> Tensor:
+        """Return the logits of marked classes ``(B, K, H, W)`` before any threshold; 0 is the head's own.
+
+        Args:
+            image: Normalised images ``(B, 3, H, W)``, any size.
+            support: An encoding of marked classes.
+            inside: Which pixels count ``(B or 1, 1, H, W)``; ``None`` if all do.
+        """
         logits = self.head.logits(self.backbone, image, support, inside)
         return logits if inside is None else logits.masked_fill(~inside, -torch.inf)
 
@@ -175,7 +182,7 @@ class SofsModel(nn.Module):
         """
         inside = inside_of(image, support, paths)
         if not support.normal:
-            return highest_level(self._logits(image, support, inside), support.least_area)
+            return highest_level(self.logits(image, support, inside), support.least_area)
         maps, score = self.detector.detect(self.backbone, image, support, inside)
         return torch.cat([highest_level(maps, support.least_area), score[:, None]], dim=1)
 

@@ -269,14 +269,18 @@ class RelationHead(nn.Module):
             return F.interpolate(both, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
     def first_logits(self, features: Features, encodings: Sequence[Encoding]) -> Tensor:
-        """Judge the features of B windows for K classes by the networks, logits ``(B, K, 2h, 2w)``."""
+        """Judge the features of B windows for K classes, logits ``(B, K, 2h, 2w)``; rejected regions lower them."""
         with full_precision(features[0]):
-            outputs = self.decide(*self.relate(features, encodings))[:, 0]
-            logits = outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
+            logits = self.judge(features, encodings)
             if KEY not in encodings[0]:
                 return logits
             lowered = rejection(features[0], encodings, self.channels)
             return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
+
+    def judge(self, features: Features, encodings: Sequence[Encoding]) -> Tensor:
+        """Judge the features of B windows for K classes by the networks alone, logits ``(B, K, 2h, 2w)``."""
+        outputs = self.decide(*self.relate(features, encodings))[:, 0]
+        return outputs.view(-1, len(encodings), outputs.shape[-2], outputs.shape[-1])
 
     def relate(self, features: Features, encodings: Sequence[Encoding]) -> tuple[Tensor, Tensor]:
         """Relate B queries to K classes: maps ``(B * K, MAPS, h, w)``, and fine ones ``(B * K, 7, 2h, 2w)``."""

@@ -305,14 +305,16 @@ def test_a_found_region_becomes_a_mark_and_a_whole_image_good(folder):
 def test_good_parts_tell_the_threshold(folder):
     for number in range(3):
         picture(folder / f"good/{number}.png", scratched(20 + number, 30))
-    session = opened(folder)
+    session = opened(folder, good=folder / "good")
     mark_spot(session)
+    with pytest.raises(KeyError):
+        session.set_good("/etc")
     session.set_good(str(folder / "good"), 0.25)
     session.start()
     session.wait()
-    limits = [session.find("line/b.png").levels.max() // 256, session.settings.limits["pit"]]
-    assert session.settings.step == limits[1]
-    assert session.steps(["pit"], 1) == [limits[1]]
+    limit = session.settings.limits["pit"]
+    assert session.settings.step == limit > 1
+    assert session.steps(["pit"], 1) == [limit]
     session.set_good(None)
     assert session.steps(["pit"], 1) == [1]
     session.close()

@@ -27,6 +27,7 @@ from anomalib_sofs.annotations.places import image_folder
 from anomalib_sofs.annotations.reader import recognise
 from anomalib_sofs.images import image_files, open_image, sub_folders
 from anomalib_sofs.results.files import place_file, write_png, written_whole
+from anomalib_sofs.results.folder import is_results_folder
 from anomalib_sofs.visualization.panels import CLASS_COLOURS
 
 Mask = NDArray[np.uint8]  # (H, W)
@@ -267,7 +268,7 @@ def _check_form(root: Path) -> None:
     layout = recognise(root)
     if layout is None or (layout.name == "masks in mask/" and image_folder(root) == root / "image"):
         return
-    if {path.name for path in sub_folders(root)} - set(FOLDERS):
+    if {path.name for path in sub_folders(root) if not is_results_folder(path)} - set(FOLDERS):
         msg = (
             f"{root} holds marks in another form ({layout.name}), and the page keeps image/, mask/ and {NAMES}. Name "
             "an empty folder with --support, or save the marks as masks first."

@@ -5,9 +5,11 @@ A logit is kept as a level of 16 bits, its upper eight bits being a step of the 
 
 import io
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from anomalib_sofs.results.files import written_whole
+
+logger = logging.getLogger(__name__)
 
 Levels = NDArray[np.uint16]  # (K, H, W)
 
@@ -26,6 +30,7 @@ STEP = 256
 """Levels of one step of the threshold: a sixteenth of a logit."""
 KEPT_BYTES = 2**27
 ABOUT = "anomalib_sofs_find"
+"""Name of the text in a file that says what it is."""
 
 
 def level_of(logits: NDArray[np.floating]) -> Levels:
@@ -48,7 +53,7 @@ def step_of_logit(logit: float) -> int:
     return min(max(math.ceil((logit - LOWEST) * PER_LOGIT / STEP), 1), 255)
 
 
-def probability_of(step: int) -> float:
+def probability_of(step: float) -> float:
     """Return the probability at a step of the threshold."""
     return 1 / (1 + math.exp(-(step * STEP / PER_LOGIT + LOWEST)))
 
@@ -64,26 +69,38 @@ class Find:
     made_by: str
     """What stands for the decisions that it follows from."""
 
-    def found(self, steps: list[int]) -> tuple[NDArray[np.uint8], Levels]:
-        """Decide what is found at thresholds.
+    @property
+    def peaks(self) -> list[int]:
+        """The largest level of each class."""
+        return [int(peak) for peak in self.levels.max((1, 2))]
+
+    def best(self, steps: list[int]) -> tuple[NDArray[np.uint8], Levels]:
+        """Return the class ``(H, W)`` that exceeds its threshold most, 1 being the first, and its level ``(H, W)``.
 
         Args:
             steps: The threshold of each class.
-
-        Returns:
-            Class numbers ``(H, W)``, 0 where nothing is found, and its level ``(H, W)``.
         """
         limits = np.asarray(steps, np.int32)[:, None, None] * STEP
-        excess = self.levels.astype(np.int32) - limits
-        best = excess.argmax(0)
-        levels = np.take_along_axis(self.levels, best[None], 0)[0]
-        return np.where(excess.max(0) >= 0, best + 1, 0).astype(np.uint8), levels
+        best = (self.levels.astype(np.int32) - limits).argmax(0) if len(steps) > 1 else np.zeros_like(self.levels[0])
+        return (best + 1).astype(np.uint8), np.take_along_axis(self.levels, best[None].astype(np.int64), 0)[0]
+
+    def found(self, steps: list[int]) -> tuple[NDArray[np.uint8], Levels]:
+        """Return the class of each pixel ``(H, W)`` at thresholds, 0 where nothing is found, and its level."""
+        best, levels = self.best(steps)
+        return np.where(levels >= np.asarray(steps)[best - 1] * STEP, best, 0).astype(np.uint8), levels
+
+
+class About(NamedTuple):
+    """What is known of a find without reading its pixels."""
+
+    names: list[str]
+    made_by: str
+    peaks: list[int]
 
     def score(self, steps: list[int]) -> int:
         """Return the largest level of the classes that reach their threshold, else the largest of all."""
-        peaks = self.levels.max((1, 2))
-        reached = peaks[peaks >= np.asarray(steps) * STEP]
-        return int(max(reached, default=peaks.max()))
+        reached = [peak for peak, step in zip(self.peaks, steps, strict=True) if peak >= step * STEP]
+        return max(reached or self.peaks)
 
 
 class Finds:
@@ -100,7 +117,7 @@ class Finds:
     def write(self, stem: Path, find: Find) -> None:
         """Keep what was found on an image."""
         about = PngImagePlugin.PngInfo()
-        about.add_itxt(ABOUT, json.dumps({"names": find.names, "made_by": find.made_by}))
+        about.add_itxt(ABOUT, json.dumps(About(find.names, find.made_by, find.peaks)._asdict()))
         buffer = io.BytesIO()
         stacked = find.levels.reshape(-1, find.levels.shape[-1])
         Image.fromarray(stacked).save(buffer, "PNG", compress_level=1, pnginfo=about)
@@ -116,16 +133,26 @@ class Finds:
         find = self._cache.get(key)
         if find is not None:
             return find
+        about = self.about(stem)
         with Image.open(file) as image:
             stacked = np.asarray(image).astype(np.uint16)
-            about = json.loads(image.text[ABOUT])  # type: ignore[attr-defined]
-        names = about["names"]
-        if stacked.shape != (size[0] * len(names), size[1]):
+        if about is None or stacked.shape != (size[0] * len(about.names), size[1]):
             return None  # the image is another one now
-        find = Find(stacked.reshape(len(names), *size), names, about["made_by"])
+        find = Find(stacked.reshape(len(about.names), *size), about.names, about.made_by)
         if find.levels.nbytes <= KEPT_BYTES:
             self._cache[key] = find
         return find
+
+    def about(self, stem: Path) -> About | None:
+        """Return what is known of a find without reading its pixels; ``None`` if there is none."""
+        try:
+            with Image.open(self._file(stem)) as image:
+                return About(**json.loads(image.info[ABOUT]))
+        except FileNotFoundError:
+            return None
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s cannot be read (%r): the image is searched anew.", self._file(stem), error)
+            return None
 
     def _file(self, stem: Path) -> Path:
         return self.folder / f"{stem}.png"

@@ -6,6 +6,7 @@ how it is shown in its hidden folder ``.page``. A new session with the same fold
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,23 @@ from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.encoding import LIMIT, SupportEncoding
 from anomalib_sofs.model.false_alarms import FALSE_ALARMS, GoodImages, learn_limits
-from anomalib_sofs.results.files import write_json
+from anomalib_sofs.results.files import write_json, written_whole
 from anomalib_sofs.visualization.panels import CLASS_COLOURS
 
 from .decisions import OWN, Decision, Decisions
-from .finds import Find, Finds, FoundRegion, level_of, region_at, regions_of, step_of, step_of_logit
-from .images import ImageFolder
+from .finds import (
+    STEP,
+    Find,
+    Finds,
+    FoundRegion,
+    level_of,
+    probability_of,
+    region_at,
+    regions_of,
+    step_of,
+    step_of_logit,
+)
+from .images import ImageFolder, Pixels
 from .painting import painted
 from .search import CACHE_GB, Engine, Search
 
@@ -60,6 +72,7 @@ class Session:
         ckpt_path: Checkpoint of a trained model; the support set that it carries does not count.
         cache_gb: Gigabytes of features that may be kept on disk.
         model: A model that is there already, instead of a checkpoint.
+        good: A folder of good parts that may tell the threshold, wherever it lies.
 
     Raises:
         OSError: If a folder does not exist or cannot be written, or another page works on the support folder.
@@ -73,6 +86,7 @@ class Session:
         ckpt_path: Path | None = None,
         cache_gb: float = CACHE_GB,
         model: SofsModel | None = None,
+        good: Path | None = None,
     ) -> None:
         support = images.absolute().with_name(f"{images.absolute().name}_support") if support is None else support
         self.images = ImageFolder(images, without=(support,))
@@ -90,7 +104,8 @@ class Session:
         self.search = Search(Engine(self.own / "features", ckpt_path, cache_gb, model))
         self._stems = self._own_stems()
         self._undo: dict[str, list[Decision]] = {}
-        self._summaries: dict[str, tuple[object, dict[str, Any]]] = {}
+        self._good = None if good is None else good.resolve()
+        self._known: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
         """Stop what is running and give the folders free."""
@@ -197,42 +212,56 @@ class Session:
         find = self.find(name)
         return [] if find is None else regions_of(*find.found(self.steps(find.names, step)))
 
+    def judged(self, name: str, region: FoundRegion) -> str:
+        """Say what most of a found region was called already; empty if nothing."""
+        decision = self.decision(name)
+        left, top, width, height = region.box
+        window = (slice(top, top + height), slice(left, left + width))
+        marks, rejected = decision.marks[window][region.mask], decision.rejected[window][region.mask]
+        if 2 * int(rejected.sum()) > len(rejected):
+            return "not a defect"
+        return "marked" if 2 * int(((marks > 0) & (marks != IGNORE)).sum()) > len(marks) else ""
+
     def region(self, name: str, x: int, y: int, step: int | None = None) -> FoundRegion | None:
         """Return the found region at a pixel of an image, or a near one."""
         return region_at(self.regions(name, step), x, y, REACH)
 
     def summary(self, name: str) -> dict[str, Any]:
-        """Describe an image for a list: its size, what was found and what was decided."""
-        stem = self._stems[name]
-        find = self.find(name)
-        made_by = None if find is None else find.made_by
-        steps = None if find is None else self.steps(find.names)
-        key = (self.revision(name), made_by, steps)
-        known = self._summaries.get(name)
-        if known is None or known[0] != key:
-            size = self.size(name)
-            decision = self.decisions.read(stem, size)
-            marked = sorted(set(np.unique(decision.marks).tolist()) - {0, IGNORE})
-            regions = [] if find is None else self.regions(name)
-            known = (
-                key,
-                {
-                    "name": name,
-                    "height": size[0],
-                    "width": size[1],
-                    "revision": key[0],
-                    "score": None if find is None else find.score(steps or []) // 256,
-                    "regions": len(regions),
-                    "largest": list(regions[0].box) if regions else None,
-                    "marked": [
-                        self.decisions.classes[number - 1] for number in marked if number <= len(self.decisions.classes)
-                    ],
-                    "rejected": bool(decision.rejected.any()),
-                    "good": decision.good,
-                },
-            )
-            self._summaries[name] = known
-        return known[1]
+        """Describe an image for a list: its size, how sure of a defect the search is, and what was decided."""
+        about = self.finds.about(self._stems[name])
+        steps = [] if about is None else self.steps(about.names)
+        return self._decided(name) | {
+            "score": None if about is None else about.score(steps) // STEP,
+            "found": about is not None and any(p >= s * STEP for p, s in zip(about.peaks, steps, strict=True)),
+            "made_by": None if about is None else about.made_by,
+        }
+
+    def _decided(self, name: str) -> dict[str, Any]:
+        revision = self.revision(name)
+        known = self._known.get(name)
+        if known is None or known["revision"] != revision:
+            (height, width), decision = self.size(name), self.decision(name)
+            numbers = sorted(set(np.unique(decision.marks).tolist()) - {0, IGNORE})
+            known = {
+                "name": name,
+                "height": height,
+                "width": width,
+                "revision": revision,
+                "marked": [self.decisions.classes[number - 1] for number in numbers],
+                "rejected": bool(decision.rejected.any()),
+                "good": decision.good,
+            }
+            self._known[name] = known
+        return known
+
+    def thumbnail(self, name: str, make: Callable[[Pixels], bytes]) -> bytes:
+        """Return a thumbnail of an image, made once."""
+        file = self.own / "thumbnails" / f"{self._stems[name]}.jpg"
+        source = self.images.file(name)
+        if not file.is_file() or file.stat().st_mtime < source.stat().st_mtime:
+            with written_whole(file) as opened:
+                opened.write(make(self.images.pixels(name)))
+        return file.read_bytes()
 
     # -- threshold ---------------------------------------------------------------------------------------------------
 
@@ -243,10 +272,33 @@ class Session:
             raise ValueError(msg)
         self._change_settings(step=step)
 
+    @property
+    def threshold(self) -> float:
+        """The probability from which on something is found."""
+        return probability_of(self.settings.step)
+
+    @property
+    def good_folders(self) -> list[str]:
+        """Folders that good parts may be taken from: those of the images, and the one that was given at the start."""
+        folders = sorted({str(Path(name).parent) for name in self.images.names})
+        return [*([] if self._good is None else [str(self._good)]), *folders]
+
+    @property
+    def unsearched(self) -> bool:
+        """Whether anything was decided since the last search."""
+        made_by = self.decisions.digest()
+        known = [self.finds.about(stem) for stem in self._stems.values()]
+        return any(about is not None and about.made_by != made_by for about in known)
+
     def set_good(self, folder: str | None, false_alarms: float = FALSE_ALARMS) -> None:
         """Choose good parts that tell the threshold at the next search; ``None`` asks no more for them.
 
+        Args:
+            folder: One of :attr:`good_folders`.
+            false_alarms: Share of good parts that may get a region.
+
         Raises:
+            KeyError: If it is none of them.
             OSError: If there is no such folder, or no image in it.
             ValueError: If something in it marks a defect, or the share is none.
         """
@@ -256,8 +308,14 @@ class Session:
         if not 0 < false_alarms < 1:
             msg = f"The share of good parts that may get a region lies between 0 and 1, not at {false_alarms:g}."
             raise ValueError(msg)
-        GoodImages.from_folder(folder, false_alarms)
-        self._change_settings(good=str(folder), false_alarms=false_alarms)
+        if folder not in self.good_folders:
+            raise KeyError(folder)
+        self._change_settings(good=folder, false_alarms=false_alarms)
+        try:
+            self._good_images()
+        except (OSError, ValueError):
+            self._change_settings(good=None)
+            raise
 
     def set_colour(self, label: str, colour: str) -> None:
         """Set the colour ``#rrggbb`` that a class is shown in."""
@@ -329,20 +387,24 @@ class Session:
             search.advance()
 
     def _learn_limits(self, search: Search, encoding: SupportEncoding) -> None:
-        good = GoodImages.from_folder(str(self.settings.good), self.settings.false_alarms)
+        good = self._good_images()
         search.say(f"Looking at {len(good.images)} good parts")
         learn_limits(search.engine.model, [encoding], good)
         steps = [step_of_logit(float(found[LIMIT])) for found in encoding.encodings]
         limits = dict(zip(encoding.names, steps, strict=True))
         self._change_settings(limits=limits, step=min(limits.values()))
 
+    def _good_images(self) -> GoodImages:
+        # an absolute folder, which is the one given at the start, stays as it is
+        return GoodImages.from_folder(self.images.root / str(self.settings.good), self.settings.false_alarms)
+
     def _is_known(self, name: str, made_by: str) -> bool:
-        find = self.find(name)
-        return find is not None and find.made_by == made_by
+        about = self.finds.about(self._stems[name])
+        return about is not None and about.made_by == made_by
 
     def _score(self, name: str) -> int:
-        find = self.find(name)
-        return -1 if find is None else find.score(self.steps(find.names))
+        about = self.finds.about(self._stems[name])
+        return -1 if about is None else about.score(self.steps(about.names))
 
     # -- files -------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 # make demo    install and run the main job on rendered surfaces
 # make test    install and run the tests
-# make test-all   those that take longer than 40 seconds, too
+# make test-all   the same, then what takes longer than 40 seconds, and the page in chromium (apt-get install chromium)
 # make test-lowest   the quick tests with the lowest versions that pyproject.toml allows, in an environment of their own
 # make lint    ruff and mypy
 # make docs    the documents as pages, in site/
@@ -24,10 +24,16 @@ demo: $(BIN)/anomalib
 
 # a process per core, each with one thread; tests of one file stay together, since they share what they make
 test: $(BIN)/anomalib
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
-
-test-all: $(BIN)/anomalib
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+$(BIN)/gradio: $(BIN)/anomalib
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,page,browser]"
+	touch $@
+
+# one after the other: each starts a server of its own
+test-all: test $(BIN)/gradio
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m browser tests/browser
 
 # what is lowest is said once, in pyproject.toml; what these need in turn is as new as it may be
 LOWEST := .venv-lowest
@@ -36,7 +42,7 @@ test-lowest: $(BIN)/anomalib
 	$(BIN)/python tools/lowest_versions.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . \
 	    hypothesis onnxruntime pytest pytest-xdist
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/anomalib
 	$(BIN)/ruff check .

@@ -111,8 +111,34 @@ def doctor(argv: Sequence[str]) -> int:
     return CHECK_FAILED if failed else OK
 
 
+def page(argv: Sequence[str]) -> int:
+    """Mark, find and correct in the browser."""
+    arguments = page_parser().parse_args(argv)
+    be_quiet()
+    try:
+        from anomalib_sofs.page.face import serve  # noqa: PLC0415
+        from anomalib_sofs.page.session import Session  # noqa: PLC0415
+
+        session = Session(
+            arguments.images, arguments.support, arguments.ckpt_path, arguments.cache_gb, good=arguments.good
+        )
+        for notice in [*session.decisions.notices, *(f"Skipped: {reason}" for _, reason in session.images.skipped)]:
+            sys.stderr.write(f"{notice}\n")
+        try:
+            serve(session, arguments.port, arguments.host, arguments.password)
+        finally:
+            session.close()
+    except KeyboardInterrupt:
+        pass
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.stderr.write(f"anomalib-sofs page: {error}\n")
+        return NOTHING_DONE
+    return OK
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "find": (find, "find in images what a support set marks, or whatever differs from good parts"),
+    "page": (page, "mark defects, find them and correct what was found, in the browser"),
     "bundle": (bundle, "write networks and support set for the runtime without PyTorch"),
     "run": (run, "find in images what a bundle's support set marks, without PyTorch"),
     "doctor": (doctor, "check the installation; prints what to paste into a bug report"),
@@ -158,6 +184,28 @@ def find_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--least_area", metavar="PIXELS", type=pixels, help="smallest region that counts (1)")
     parser.add_argument("--accelerator", default="auto", help="auto (default), cpu, gpu, ...: as Lightning names them")
+    return parser
+
+
+def page_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``anomalib-sofs page``."""
+    parser = argparse.ArgumentParser(
+        "anomalib-sofs page",
+        description="Mark, find and correct in the browser. Everything is saved in SUPPORT as it is decided.",
+    )
+    parser.add_argument("--images", metavar="FOLDER", type=Path, required=True, help="folder of images to search")
+    parser.add_argument(
+        "--support",
+        metavar="DIR",
+        type=Path,
+        help="folder for marks and results, an empty one or the one of an earlier page (FOLDER_support)",
+    )
+    parser.add_argument("--ckpt_path", metavar="CKPT", type=Path, help="checkpoint of a trained model")
+    parser.add_argument("--good", metavar="GOOD", type=Path, help="folder of good parts that may tell the threshold")
+    parser.add_argument("--cache_gb", metavar="GB", type=float, default=8.0, help="features kept on disk (8)")
+    parser.add_argument("--port", type=int, default=7860, help="port (7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
+    parser.add_argument("--password", help="needed with another --host: whoever opens the page has to know it")
     return parser
 
 

@@ -85,8 +85,8 @@ def test_small_pictures_stand_in_one_row_and_large_ones_on_a_canvas_like_a_scree
     assert side_by_side([("a", small)] * 4).size == (4 * 300 + 3 * 6, 100 + 18)
     # 3018 pixels in a row: one below the other is nearer to a screen's shape
     assert side_by_side([("a", large)] * 3).size == (1000, 3 * (300 + 18) + 2 * 6)
-    square = np.zeros((1600, 1600, 3), np.uint8)  # letters, lines and gaps are twice as large
-    assert side_by_side([("a", square)] * 4).size == (2 * 1600 + 12, 2 * (1600 + 36) + 12)
+    broad = np.zeros((1200, 1600, 3), np.uint8)  # letters, lines and gaps are twice as large
+    assert side_by_side([("a", broad)] * 2).size == (2 * 1600 + 12, 1200 + 36)
 
 
 def test_a_much_smaller_picture_is_enlarged_by_a_whole_number_to_be_seen_beside_the_others():

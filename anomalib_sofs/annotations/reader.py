@@ -79,7 +79,7 @@ def _with_normal(layout: Layout, folder: Path, root: Path) -> Layout:
 def _class_folders(folder: Path, root: Path) -> Layout | None:
     if image_folder(folder) is not None:
         return None
-    folders = sub_folders(folder)
+    folders = [path for path in sub_folders(folder) if path.name.lower() != mask_folders.REJECTED]
     if not any(is_normal_name(path.name) or recognise(path, root, path.name, classes=False) for path in folders):
         return None
     return Layout("one folder per class", partial(_list_classes, folders, root))

@@ -120,8 +120,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     speed = tasks.add_parser(
         "speed", help="time and memory of a query and of encoding the support, beside the backbone"
     )
-    for task in (fss, fad, speed):
+    corrections = tasks.add_parser("corrections", help="what is found after a user has corrected the surest mistakes")
+    for task in (fss, fad, corrections, speed):
         task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
+    _add_data(corrections)
+    corrections.add_argument("--corrections", type=_numbers(1), default=[3, 10], metavar="3,10", help="beside none")
+    corrections.add_argument("--seeds", type=_numbers(0), default=[0], metavar="0,1,2")
     for task in (fss, fad):
         _add_data(task)
         task.add_argument("--device", type=_device, default="cpu", metavar="cpu,cuda", help="torch's name of a device")

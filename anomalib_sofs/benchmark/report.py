@@ -9,7 +9,7 @@ from typing import Any
 
 from anomalib_sofs.results.files import written_whole
 
-from . import tables
+from . import corrections, tables
 from .plot import draw
 from .summary import GROUP, Row, summarise
 
@@ -29,6 +29,8 @@ def write(file: Path, task: str, provenance: Row, rows: Sequence[Row]) -> str:
     content = {"task": task, **provenance, "rows": list(rows)}
     _write(file, (json.dumps(content, indent=1) + "\n").encode())
     _write(file.with_suffix(".csv"), _csv(rows).encode())
+    if task == "corrections":
+        return corrections.markdown(provenance, rows)
     if task not in GROUP:
         return tables.speed(provenance, rows)
     summary = summarise(task, rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 from anomalib_sofs.annotations.frames import check_mask_size
 from anomalib_sofs.annotations.labels import DEFECT, NORMAL
 from anomalib_sofs.annotations.reader import read_support
-from anomalib_sofs.annotations.rejected import rejected_masks
+from anomalib_sofs.annotations.rejected import rejected_alone, rejected_masks
 from anomalib_sofs.tensors import read_image, read_mask
 
 from .examples import Examples
@@ -46,7 +46,8 @@ class SupportSet(Examples):
         files, class numbers, and one sub-folder per class. Every image must show something marked, except those of a
         folder called ``good`` (``normal``, ``ok``, in any case of letters). A folder of this name, or ``normal=True``,
         gives a set of normal images (few-shot anomaly detection). A folder ``not`` beside ``mask/`` holds masks of
-        rejected regions; an image with such a mask alone is normal.
+        rejected regions; an image with such a mask alone is normal. Of images in ``not/image/``, with masks in
+        ``not/mask/``, nothing else is known.
 
         Args:
             path: The folder.
@@ -65,10 +66,10 @@ class SupportSet(Examples):
         masks = [_nothing(images[image]) if mask is None else torch.from_numpy(mask) for image, _, mask in marked]
         labels = [NORMAL if mask is None else label for _, label, mask in marked]
         support = cls([images[image] for image, _, _ in marked], masks, labels, [str(image) for image, _, _ in marked])
-        for image, file in rejected_masks(images).items():
+        for image, file in (rejected_masks(images) | rejected_alone(Path(path))).items():
             region = read_mask(file)
             check_mask_size((region.shape[0], region.shape[1]), f"The mask {file}", image)
-            support.reject(images[image], region, str(image))
+            support.reject(images[image] if image in images else read_image(image), region, str(image))
         return support
 
 

@@ -152,11 +152,18 @@ class SofsModel(nn.Module):
         inside = inside_of(image, support, paths)
         if support.normal:
             return self.detector.predict(self.backbone, image, support, inside)
-        logits = self._logits(image, support, inside)
+        logits = self.logits(image, support, inside)
         maps = probabilities(logits, self.threshold_logit, support.limits, support.least_area)
         return Prediction(maps, maps.amax(dim=(1, 2, 3)))
 
-    def _logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None) -> Tensor:
+    def logits(self, image: Tensor, support: SupportEncoding, inside: Tensor | None = None) -> Tensor:
+        """Return the logits of marked classes ``(B, K, H, W)`` before any threshold; 0 is the head's own.
+
+        Args:
+            image: Normalised images ``(B, 3, H, W)``, any size.
+            support: An encoding of marked classes.
+            inside: Which pixels count ``(B or 1, 1, H, W)``; ``None`` if all do.
+        """
         return only_inside(self.head.logits(self.backbone, image, support, inside), inside)
 
     def alarms(self, image: Tensor, support: SupportEncoding, paths: Sequence[str] | None = None) -> Tensor:
@@ -173,7 +180,7 @@ class SofsModel(nn.Module):
         """
         inside = inside_of(image, support, paths)
         if not support.normal:
-            return highest_level(self._logits(image, support, inside), support.least_area)
+            return highest_level(self.logits(image, support, inside), support.least_area)
         maps, score = self.detector.detect(self.backbone, image, support, inside)
         return torch.cat([highest_level(maps, support.least_area), score[:, None]], dim=1)
 

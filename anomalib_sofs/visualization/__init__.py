@@ -1,5 +1,1 @@
-"""Pictures and machine-readable results."""
-
-from .visualizer import SofsVisualizer
-
-__all__ = ["SofsVisualizer"]
+"""Pictures of what was found; machine-readable results are :mod:`anomalib_sofs.results`."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ SMALLEST_SIDE = 256  # smaller images are enlarged by a whole number, so that si
 PER_UNIT = 800  # pixels of an image's longer side for which lines and letters have their normal size
 WIDEST = 2400  # pixels of a row; longer ones are broken up
 SHAPE = 1.5  # width by height of a canvas of several rows: a screen's
+MOST_PIXELS = 4_000_000  # of a picture's file
+FILLED = 0.8  # share of a canvas that pictures fill, beside captions and gaps
 SMALL = 0.02  # regions below this share of the longer side are pointed out
 
 
@@ -85,7 +88,9 @@ def heat(image: Picture, score: NDArray[np.floating]) -> Picture:
 
 
 def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str | Sequence[tuple[str, Colour]] = "") -> Image.Image:
-    """Join captioned pictures of any sizes; small ones are enlarged by a whole number, none is reduced.
+    """Join captioned pictures of any sizes; small ones are enlarged by a whole number.
+
+    A canvas of more than :data:`MOST_PIXELS` is reduced as a whole; see :func:`shared_factor` for a better way.
 
     The largest decides how much; those less than half as large as it are enlarged further. They stand in one row; a
     row wider than :data:`WIDEST` is broken up so that the canvas is about as wide as a screen.
@@ -121,7 +126,41 @@ def side_by_side(panels: Sequence[tuple[str, Picture]], footer: str | Sequence[t
     for text, colour in parts if footer else []:
         draw.text((x, height + unit), text, fill=colour, font=font)
         x += round(draw.textlength(text, font=font)) + 2 * gap
+    too_large = canvas.width * canvas.height / MOST_PIXELS
+    if too_large > 1:
+        size = (int(canvas.width / too_large**0.5), int(canvas.height / too_large**0.5))
+        return canvas.resize(size, Image.Resampling.LANCZOS)
     return canvas
+
+
+def shared_factor(size: tuple[int, int], count: int, others: int = 0) -> float:
+    """Return by what pictures have to be reduced to share a canvas: before lines are drawn on them, which stay clear.
+
+    Args:
+        size: Height and width of each of them.
+        count: How many there are.
+        others: Pixels that other pictures take.
+    """
+    room = FILLED * MOST_PIXELS - others
+    return min(1.0, (max(room, MOST_PIXELS / 4) / (count * size[0] * size[1])) ** 0.5)
+
+
+def reduced(picture: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Reduce a picture or a map by averaging."""
+    if factor >= 1:
+        return picture
+    size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(picture.dtype, copy=False)
+
+
+def reduced_classes(classes: NDArray[np.integer], factor: float) -> NDArray[np.integer]:
+    """Reduce a class map ``(H, W)``; a pixel that shows any of a class belongs to it, however small the region is."""
+    if factor >= 1:
+        return classes
+    small = reduced(np.zeros(classes.shape, np.uint8), factor).astype(classes.dtype)
+    for value in np.unique(classes[classes > 0]):
+        small[reduced((classes == value).astype(np.float32), factor) > 0] = value
+    return small
 
 
 def _columns(sizes: Sequence[tuple[int, int]], caption: int, gap: int) -> int:

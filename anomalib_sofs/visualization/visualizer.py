@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.model.backbone import IMAGE_MEAN, IMAGE_STD
+from anomalib_sofs.model.preview import part_around
 from anomalib_sofs.results.callback import as_array, results_writer, say
 from anomalib_sofs.results.files import write_png
 from anomalib_sofs.results.folder import mark_new_folder
@@ -26,14 +27,21 @@ from .panels import (
     line_width,
     outline,
     point_out,
+    reduced,
+    reduced_classes,
+    shared_factor,
     side_by_side,
 )
 
+WHOLE = 0.6  # of an image that need not be shown apart
 FAST = 1  # compression: photographs hardly get smaller with more of it
 
 
 class SofsVisualizer(Visualizer):
-    """Pictures at native resolution: support with its mask, query, truth, probability and prediction.
+    """Pictures of at most 4 megapixels: what was marked, the largest find, and the whole query with what was found.
+
+    The first two are parts at native resolution; query, truth, probability and prediction are reduced where they have
+    to be. Masks and maps beside the pictures are always native.
 
     ``test`` draws ``images/CATEGORY/CLASS/NAME.png``, ``predict`` draws ``NAME.png`` beside the other results (see
     :class:`~anomalib_sofs.results.callback.ResultsWriter`).
@@ -102,14 +110,29 @@ def _draw(batch: Any, folder: Path, stems: Sequence[Path]) -> None:
     legend = [(f"{i} {name}", _colour(i)) for i, name in enumerate(names, start=1)] if len(names) > 1 else ""
     classes = as_array(batch.class_map)
     for row, stem in enumerate(stems):
-        image = _picture(batch.image[row])
-        panels = [*_support(batch, row), ("query", image), *_truth(batch, row, image)]
-        score = np.nan_to_num(as_array(batch.anomaly_map[row])).clip(0, 1)
-        panels.append(("distance from normal" if _normal(batch, row) else "probability", heat(image, score)))
-        caption = f"prediction (score {min(max(float(batch.pred_score[row]), 0), 1):.2f})"
-        panels.append((caption, _prediction(image, classes[row].astype(np.int64))))
+        panels = _panels(batch, row, classes[row].astype(np.int64))
         place = folder / stem
         write_png(side_by_side(panels, legend), place.with_name(f"{place.name}.png"), compression=FAST)
+
+
+def _panels(batch: Any, row: int, classes: NDArray[np.integer]) -> list[tuple[str, Picture]]:
+    """Draw what was marked and the largest find, both at native scale, then the whole image, as large as there is room.
+
+    Lines and frames are drawn after an image was reduced, so that they stay as clear as on a small one.
+    """
+    image, score = _picture(batch.image[row]), np.nan_to_num(as_array(batch.anomaly_map[row])).clip(0, 1)
+    closest = [*_support(batch, row), *_largest(batch, row, image, classes)]
+    truth = None if getattr(batch, "gt_mask", None) is None else as_array(batch.gt_mask[row]).astype(np.uint8)
+    taken = sum(picture.shape[0] * picture.shape[1] for _, picture in closest)
+    factor = shared_factor(classes.shape, 3 if truth is None else 4, taken)
+    small, found = reduced(image, factor), reduced_classes(classes, factor)
+    panels = [*closest, ("query", small)]
+    if truth is not None:
+        panels.append(("truth", outline(small, reduced_classes(truth, factor) > 0, TRUTH, line_width(small))))
+    title = "distance from normal" if _normal(batch, row) else "probability"
+    panels.append((title, heat(small, reduced(score, factor))))
+    caption = f"prediction (score {min(max(float(batch.pred_score[row]), 0), 1):.2f})"
+    return [*panels, (caption, _prediction(small, found))]
 
 
 def _support(batch: Any, row: int) -> list[tuple[str, Picture]]:
@@ -121,23 +144,33 @@ def _support(batch: Any, row: int) -> list[tuple[str, Picture]]:
     return [(caption, previews[row].permute(1, 2, 0).cpu().numpy())]
 
 
+def _largest(batch: Any, row: int, image: Picture, classes: NDArray[np.integer]) -> list[tuple[str, Picture]]:
+    """Cut out the largest find, as large a part as is shown of the support."""
+    support = _support(batch, row)
+    if not support or _normal(batch, row) or not classes.any():
+        return []
+    part = part_around(classes > 0, max(support[0][1].shape[:2]))
+    if classes[part].size > WHOLE * classes.size:
+        return []  # the query shows it as large
+    return [("largest find", _outlined(image[part], classes[part], 1))]
+
+
 def _normal(batch: Any, row: int) -> bool:
     records = getattr(batch, "support_records", None)
     return records is not None and records[row]["normal"]
 
 
-def _truth(batch: Any, row: int, image: Picture) -> list[tuple[str, Picture]]:
-    if getattr(batch, "gt_mask", None) is None:
-        return []
-    return [("truth", outline(image, as_array(batch.gt_mask[row]).astype(bool), TRUTH, line_width(image)))]
-
-
 def _prediction(image: Picture, classes: NDArray[np.integer]) -> Picture:
-    drawn, width, found = image, line_width(image), classes > 0
+    drawn = _outlined(image, classes, line_width(image))
     for value in sorted(set(np.unique(classes).tolist()) - {0}):
-        drawn = outline(drawn, classes == value, _colour(value), width, others=found)
         drawn = point_out(drawn, classes == value, _colour(value))
     return drawn
+
+
+def _outlined(image: Picture, classes: NDArray[np.integer], width: int) -> Picture:
+    for value in sorted(set(np.unique(classes).tolist()) - {0}):
+        image = outline(image, classes == value, _colour(value), width, others=classes > 0)
+    return image
 
 
 def _colour(number: int) -> Colour:

@@ -150,14 +150,18 @@ class RelationHead(nn.Module):
             return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
 
     def first_logits(self, features: Features, classes: Encoding) -> Tensor:
-        """Judge the features of n windows for K classes by the networks, logits ``(n, K, 2h, 2w)``."""
+        """Judge the features of n windows for K classes, logits ``(n, K, 2h, 2w)``; rejected regions lower them."""
         with full_precision(features[0]):
-            outputs = self.decide(*self.relate(features, classes))[:, 0]
-            logits = outputs.view(features[0].shape[0], -1, outputs.shape[-2], outputs.shape[-1])
+            logits = self.judge(features, classes)
             if KEY not in classes:
                 return logits
             lowered = rejection(features[0], classes, self.channels.coarse)
             return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
+
+    def judge(self, features: Features, classes: Encoding) -> Tensor:
+        """Judge the features of n windows for K classes by the networks alone, logits ``(n, K, 2h, 2w)``."""
+        outputs = self.decide(*self.relate(features, classes))[:, 0]
+        return outputs.view(features[0].shape[0], -1, outputs.shape[-2], outputs.shape[-1])
 
     def relate(self, features: Features, classes: Encoding) -> tuple[Tensor, Tensor]:
         """Relate n windows to K classes: maps ``(n * K, MAPS, h, w)``, and fine ones ``(n * K, 7, 2h, 2w)``."""

@@ -1,0 +1,148 @@
+"""Features and first opinions of windows, kept on disk: a correction recomputes decisions only.
+
+The backbone takes most of the time of a query and knows nothing of the support set, so what it extracts is kept, by the
+content of the window. Half precision: logits then differ by about 0.002. So is the opinion of the head's networks, by
+window and encoding: rejected regions change what is made of it afterwards, not the opinion.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from anomalib_sofs.annotations.notices import warn_once
+from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.relation.head import RelationHead
+from anomalib_sofs.model.relation.marks import stacked
+from anomalib_sofs.model.relation.rejections import KEY, LEVEL
+from anomalib_sofs.model.support_crops import digest
+from anomalib_sofs.model.torch_model import SofsModel
+from anomalib_sofs.results.files import UnwritableError, written_whole
+
+logger = logging.getLogger(__name__)
+
+Features = list[Tensor]
+FEATURES, OPINIONS = "features", "opinions"
+SPARE = 2**30
+"""Bytes of the disk that are left to others."""
+
+
+class Kept(list[Tensor]):
+    """Features that know the window that they come from."""
+
+    key = ""
+
+
+class FeatureStore:
+    """Keeps tensors in files of a folder, up to a number of bytes; what comes first stays.
+
+    The images of a folder are gone through in one order again and again: making room for the last by dropping the
+    first would leave nothing that is ever found again.
+
+    Args:
+        folder: The folder, which belongs to the store.
+        most: Bytes of all its files.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.folder = folder
+        self.most = most
+        self._used = _bytes_in(folder)
+
+    def kept(self, kind: str, key: str, compute: Callable[[], Features]) -> Features:
+        """Return the tensors of a key, computed the first time: both times in half precision, as float32."""
+        file = self.folder / kind / f"{key}.safetensors"
+        try:
+            halves = [value for _, value in sorted(load_file(file).items())]
+        except (OSError, ValueError, RuntimeError):  # not there, or a disk that fails
+            halves = [value.half().contiguous() for value in compute()]
+            self._save(file, halves)
+        except Exception as error:  # noqa: BLE001 - safetensors has an error class of its own for broken files
+            logger.warning("%s cannot be read (%s); it is made anew.", file, error)
+            halves = [value.half().contiguous() for value in compute()]
+        return [value.float() for value in halves]
+
+    def forget_opinions(self, encodings: Sequence[Encoding]) -> None:
+        """Delete all opinions but those that belong to the encodings of some classes."""
+        key = _key(stacked(encodings))
+        for folder in (self.folder / OPINIONS).glob("*"):
+            if folder.name != key:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._used = _bytes_in(self.folder)
+
+    def _save(self, file: Path, values: Features) -> None:
+        size = sum(value.nbytes for value in values)
+        if self._used + size > self.most:
+            warn_once(
+                self.folder,
+                "The store of features %s is full (%.1f GB): what is not in it is computed anew with every search. "
+                "--cache_gb gives it more room.",
+                self.folder,
+                self.most / 1e9,
+            )
+            return
+        try:
+            if shutil.disk_usage(self.folder.parent).free < SPARE + size:
+                warn_once(
+                    self.folder, "There is no room on the disk for features in %s: searching takes longer.", self.folder
+                )
+                return
+            with written_whole(file) as opened:
+                opened.write(save({str(number): value for number, value in enumerate(values)}))
+            self._used += size
+        except (OSError, UnwritableError) as error:
+            warn_once(self.folder, "Features cannot be kept (%s): searching takes longer.", error)
+
+
+def remember(model: SofsModel, store: FeatureStore) -> None:
+    """Let the head of a model look into a store before it computes features and opinions.
+
+    Args:
+        model: The model; from now on its head belongs to the store.
+        store: The store.
+    """
+    model.backbone.ensure_weights()
+    head: Any = model.head
+    extract = head.features
+    weights = hashlib.blake2b(digest_size=8)
+    for value in (*model.backbone.state_dict().values(), *head.state_dict().values()):
+        weights.update(digest(value))
+
+    def features(network: Any, windows: Tensor) -> Features:
+        found = Kept()
+        found.key = f"{digest(windows).hex()}-{weights.hexdigest()}"
+        found += store.kept(FEATURES, found.key, lambda: extract(network, windows))
+        return found
+
+    head.features = features
+    if isinstance(head, RelationHead):
+        _remember_opinions(head, store)
+
+
+def _remember_opinions(head: RelationHead, store: FeatureStore) -> None:
+    judge = head.judge
+
+    def remembered(features: Features, classes: Encoding) -> Tensor:
+        if not isinstance(features, Kept):
+            return judge(features, classes)
+        kind = f"{OPINIONS}/{_key(classes)}"
+        return store.kept(kind, features.key, lambda: [judge(features, classes)])[0]
+
+    head.judge = remembered  # type: ignore[method-assign]
+
+
+def _key(classes: Encoding) -> str:
+    found = hashlib.blake2b(digest_size=8)
+    for name, value in classes.items():
+        if name not in {KEY, LEVEL}:
+            found.update(digest(value))
+    return found.hexdigest()
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

@@ -1,0 +1,429 @@
+"""The loop without a browser: mark, find, correct, set a threshold, take the results away.
+
+Everything is on disk as soon as it was said: decisions in the support folder (:mod:`.decisions`), what was found and
+how it is shown in its hidden folder ``.page``. A new session with the same folders goes on where the last one ended.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from anomalib_sofs.annotations.labels import IGNORE
+from anomalib_sofs.model import SofsModel, SupportSet
+from anomalib_sofs.model.encoding import SupportEncoding
+from anomalib_sofs.model.false_alarms import FALSE_ALARMS, GoodImages, learn_limits
+from anomalib_sofs.model.probabilities import LIMIT
+from anomalib_sofs.results.files import write_json, written_whole
+from anomalib_sofs.visualization.panels import CLASS_COLOURS
+
+from .decisions import OWN, Decision, Decisions
+from .finds import (
+    STEP,
+    Find,
+    Finds,
+    FoundRegion,
+    level_of,
+    probability_of,
+    region_at,
+    regions_of,
+    step_of,
+    step_of_logit,
+)
+from .images import ImageFolder, Pixels
+from .painting import painted
+from .search import CACHE_GB, Engine, Search
+
+logger = logging.getLogger(__name__)
+
+UNDONE = 20
+"""Decisions per image that can be taken back."""
+REACH = 12
+"""Pixels around a click in which a region is looked for."""
+
+
+@dataclass
+class Settings:
+    """What is remembered beside the decisions."""
+
+    step: int = step_of(0.5)
+    """Of the threshold, 1 to 255, see :mod:`.finds`."""
+    colours: dict[str, str] = field(default_factory=dict)
+    """Of the classes, as ``#rrggbb``."""
+    good: str | None = None
+    """Folder of good parts that tell the threshold."""
+    false_alarms: float = FALSE_ALARMS
+    """Share of good parts that may get a region."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """By class the step from which on good parts say that it is a defect."""
+
+
+class Session:
+    """A folder of images, the decisions on them, and what was found.
+
+    Args:
+        images: The folder of images.
+        support: The support folder; ``None`` takes ``images_support`` beside it.
+        ckpt_path: Checkpoint of a trained model; the support set that it carries does not count.
+        cache_gb: Gigabytes of features that may be kept on disk.
+        model: A model that is there already, instead of a checkpoint.
+        good: A folder of good parts that may tell the threshold, wherever it lies.
+
+    Raises:
+        OSError: If a folder does not exist or cannot be written, or another page works on the support folder.
+        ValueError: If there is nothing to read, or the support folder holds marks in another form.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        support: Path | None = None,
+        ckpt_path: Path | None = None,
+        cache_gb: float = CACHE_GB,
+        model: SofsModel | None = None,
+        good: Path | None = None,
+    ) -> None:
+        support = images.absolute().with_name(f"{images.absolute().name}_support") if support is None else support
+        self.images = ImageFolder(images, without=(support,))
+        self.decisions = Decisions(support)
+        self.own = self.decisions.root / OWN
+        self.own.mkdir(exist_ok=True)
+        self._lock = FileLock(self.own / "lock", thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            msg = f"Another page works on {support}. Close it, or name another folder with --support."
+            raise OSError(msg) from None
+        self.finds = Finds(self.own / "finds")
+        self.settings = self._read_settings()
+        self.search = Search(Engine(self.own / "features", ckpt_path, cache_gb, model))
+        self._stems = self._own_stems()
+        self._undo: dict[str, list[Decision]] = {}
+        self._good = None if good is None else good.resolve()
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Stop what is running and give the folders free."""
+        self.stop()
+        self._lock.release()
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return height and width of an image."""
+        return self.images.size(name)
+
+    def decision(self, name: str) -> Decision:
+        """Return what was decided on an image."""
+        return self.decisions.read(self._stems[name], self.size(name))
+
+    def revision(self, name: str) -> str:
+        """Return what stands for the decision on an image."""
+        return self.decisions.revision(self._stems[name])
+
+    def paint(self, name: str, stroke: dict[str, Any], label: str, seen: str | None = None) -> None:
+        """Mark what a stroke covers as a class, or take marks and rejections away with the eraser.
+
+        Args:
+            name: The image.
+            stroke: See :func:`.painting.painted`.
+            label: The class; a new name makes a new class.
+            seen: Revision that was painted on, see :meth:`.Decisions.write`.
+        """
+        area = painted(self.images.pixels(name), stroke)
+        number = 0 if stroke["tool"] == "eraser" else self.decisions.number(label)
+        self._mark(name, area, number, seen)
+
+    def accept(self, name: str, region: FoundRegion, label: str, seen: str | None = None) -> None:
+        """Make a found region a mark."""
+        self._mark(name, self._whole(name, region), self.decisions.number(label), seen)
+
+    def _mark(self, name: str, area: NDArray[np.bool_], number: int, seen: str | None) -> None:
+        before = self.decision(name)
+        marks = np.where(area, np.uint8(number), before.marks)
+        self._write(name, Decision(marks, before.rejected & ~area, good=before.good and number == 0), before, seen)
+
+    def reject(self, name: str, region: FoundRegion, seen: str | None = None) -> None:
+        """Say that a found region is no defect.
+
+        Raises:
+            ValueError: If it is marked as one.
+        """
+        before = self.decision(name)
+        free = self._whole(name, region) & ((before.marks == 0) | (before.marks == IGNORE))
+        if not free.any():
+            msg = "This region is marked as a defect. Erase the mark first if it is none."
+            raise ValueError(msg)
+        self._write(name, replace(before, rejected=before.rejected | free), before, seen)
+
+    def call_good(self, name: str, seen: str | None = None) -> None:
+        """Say that all of an image is good: it becomes background, and what was found on it is rejected.
+
+        Raises:
+            ValueError: If something is marked on it.
+        """
+        before = self.decision(name)
+        if ((before.marks > 0) & (before.marks != IGNORE)).any():
+            msg = "Something is marked on this image. Erase the marks first if all of it is good."
+            raise ValueError(msg)
+        rejected = before.rejected.copy()
+        for region in self.regions(name):
+            rejected |= self._whole(name, region)
+        self._write(name, Decision(before.marks, rejected, good=True), before, seen)
+
+    def undo(self, name: str, seen: str | None = None) -> bool:
+        """Take the last decision on an image back; ``False`` if there is none since the session began."""
+        if not self._undo.get(name):
+            return False
+        self.decisions.write(self._stems[name], self.images.file(name), self._undo[name][-1], seen)
+        self._undo[name].pop()
+        self.search.touch()
+        return True
+
+    def _write(self, name: str, decision: Decision, before: Decision, seen: str | None) -> None:
+        self.decisions.write(self._stems[name], self.images.file(name), decision, seen)
+        self._undo[name] = [*self._undo.get(name, []), before][-UNDONE:]
+        self.search.touch()
+
+    def _whole(self, name: str, region: FoundRegion) -> NDArray[np.bool_]:
+        left, top, width, height = region.box
+        area = np.zeros(self.size(name), np.bool_)
+        area[top : top + height, left : left + width] = region.mask
+        return area
+
+    # -- what was found ----------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Find | None:
+        """Return what was found on an image; ``None`` if nothing was sought."""
+        return self.finds.read(self._stems[name], self.size(name))
+
+    def steps(self, names: list[str], step: int | None = None) -> list[int]:
+        """Return the threshold's step of each class: the one that people set, or good parts' where it is stricter."""
+        step = self.settings.step if step is None else step
+        return [max(step, self.settings.limits.get(name, 0)) for name in names]
+
+    def regions(self, name: str, step: int | None = None) -> list[FoundRegion]:
+        """List what is found on an image, the largest first."""
+        find = self.find(name)
+        return [] if find is None else regions_of(*find.found(self.steps(find.names, step)))
+
+    def judged(self, name: str, region: FoundRegion) -> str:
+        """Say what most of a found region was called already; empty if nothing."""
+        decision = self.decision(name)
+        left, top, width, height = region.box
+        window = (slice(top, top + height), slice(left, left + width))
+        marks, rejected = decision.marks[window][region.mask], decision.rejected[window][region.mask]
+        if 2 * int(rejected.sum()) > len(rejected):
+            return "not a defect"
+        return "marked" if 2 * int(((marks > 0) & (marks != IGNORE)).sum()) > len(marks) else ""
+
+    def region(self, name: str, x: int, y: int, step: int | None = None) -> FoundRegion | None:
+        """Return the found region at a pixel of an image, or a near one."""
+        return region_at(self.regions(name, step), x, y, REACH)
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Describe an image for a list: its size, how sure of a defect the search is, and what was decided."""
+        about = self.finds.about(self._stems[name])
+        steps = [] if about is None else self.steps(about.names)
+        return self._decided(name) | {
+            "score": None if about is None else about.score(steps) // STEP,
+            "found": about is not None and any(p >= s * STEP for p, s in zip(about.peaks, steps, strict=True)),
+            "made_by": None if about is None else about.made_by,
+        }
+
+    def _decided(self, name: str) -> dict[str, Any]:
+        revision = self.revision(name)
+        known = self._known.get(name)
+        if known is None or known["revision"] != revision:
+            (height, width), decision = self.size(name), self.decision(name)
+            numbers = sorted(set(np.unique(decision.marks).tolist()) - {0, IGNORE})
+            known = {
+                "name": name,
+                "height": height,
+                "width": width,
+                "revision": revision,
+                "marked": [self.decisions.classes[number - 1] for number in numbers],
+                "rejected": bool(decision.rejected.any()),
+                "good": decision.good,
+            }
+            self._known[name] = known
+        return known
+
+    def thumbnail(self, name: str, make: Callable[[Pixels], bytes]) -> bytes:
+        """Return a thumbnail of an image, made once."""
+        file = self.own / "thumbnails" / f"{self._stems[name]}.jpg"
+        source = self.images.file(name)
+        if not file.is_file() or file.stat().st_mtime < source.stat().st_mtime:
+            with written_whole(file) as opened:
+                opened.write(make(self.images.pixels(name)))
+        return file.read_bytes()
+
+    # -- threshold ---------------------------------------------------------------------------------------------------
+
+    def set_step(self, step: int) -> None:
+        """Set the threshold, a step of 1 to 255."""
+        if not 1 <= step <= 255:  # noqa: PLR2004
+            msg = f"The threshold has steps from 1 to 255, not {step}."
+            raise ValueError(msg)
+        self._change_settings(step=step)
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on something is found."""
+        return probability_of(self.settings.step)
+
+    @property
+    def good_folders(self) -> list[str]:
+        """Folders that good parts may be taken from: those of the images, and the one that was given at the start."""
+        folders = sorted({str(Path(name).parent) for name in self.images.names})
+        return [*([] if self._good is None else [str(self._good)]), *folders]
+
+    @property
+    def unsearched(self) -> bool:
+        """Whether anything was decided since the last search."""
+        made_by = self.decisions.digest()
+        known = [self.finds.about(stem) for stem in self._stems.values()]
+        return any(about is not None and about.made_by != made_by for about in known)
+
+    def set_good(self, folder: str | None, false_alarms: float = FALSE_ALARMS) -> None:
+        """Choose good parts that tell the threshold at the next search; ``None`` asks no more for them.
+
+        Args:
+            folder: One of :attr:`good_folders`.
+            false_alarms: Share of good parts that may get a region.
+
+        Raises:
+            KeyError: If it is none of them.
+            OSError: If there is no such folder, or no image in it.
+            ValueError: If something in it marks a defect, or the share is none.
+        """
+        if folder is None:
+            self._change_settings(good=None, limits={})
+            return
+        if not 0 < false_alarms < 1:
+            msg = f"The share of good parts that may get a region lies between 0 and 1, not at {false_alarms:g}."
+            raise ValueError(msg)
+        if folder not in self.good_folders:
+            raise KeyError(folder)
+        self._change_settings(good=folder, false_alarms=false_alarms)
+        try:
+            self._good_images()
+        except (OSError, ValueError):
+            self._change_settings(good=None)
+            raise
+
+    def set_colour(self, label: str, colour: str) -> None:
+        """Set the colour ``#rrggbb`` that a class is shown in."""
+        digits = colour.removeprefix("#")
+        if label not in self.decisions.classes or len(digits) != 6 or set(digits.lower()) - set("0123456789abcdef"):  # noqa: PLR2004
+            msg = f"{colour!r} is no colour like #e61e1e, or {label!r} no class."
+            raise ValueError(msg)
+        self._change_settings(colours=self.settings.colours | {label: f"#{digits.lower()}"})
+
+    def colour(self, label: str) -> str:
+        """Return the colour of a class as ``#rrggbb``."""
+        number = self.decisions.classes.index(label) if label in self.decisions.classes else 0
+        usual = "#{:02x}{:02x}{:02x}".format(*CLASS_COLOURS[number % len(CLASS_COLOURS)])
+        return self.settings.colours.get(label, usual)
+
+    def _change_settings(self, **changes: Any) -> None:
+        with self.decisions.lock:
+            self.settings = replace(self.settings, **changes)
+            write_json(self.settings.__dict__, self.own / "settings.json")
+        self.search.touch()
+
+    def _read_settings(self) -> Settings:
+        file = self.own / "settings.json"
+        try:
+            return Settings(**json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return Settings()
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("%s cannot be read (%s): threshold and colours start anew.", file, error)
+            return Settings()
+
+    # -- search ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Search all images in the background, what was found most on before first; :attr:`search` tells how far it is.
+
+        Raises:
+            ValueError: If nothing is marked.
+        """
+        if not self.decisions.marked:
+            msg = "Nothing is marked yet: mark a defect on one image first, then search."
+            raise ValueError(msg)
+        self.search.start(self._steps_of_search)
+
+    def stop(self) -> None:
+        """Stop a search; what was found so far stays."""
+        self.search.stop()
+
+    def wait(self) -> None:
+        """Wait for the end of a search.
+
+        Raises:
+            RuntimeError: If it failed.
+        """
+        self.search.wait()
+
+    def _steps_of_search(self, search: Search) -> None:
+        with self.decisions.lock:
+            made_by, support = self.decisions.digest(), SupportSet.from_folder(self.decisions.root)
+        search.say("Learning what is marked")
+        encoding = search.engine.encode(support)
+        if self.settings.good is not None:
+            self._learn_limits(search, encoding)
+        names = sorted(self.images.names, key=self._score, reverse=True)
+        todo = {name: self.images.file(name) for name in names if not self._is_known(name, made_by)}
+        search.say("Searching", len(names) - len(todo), len(names))
+        for name, logits in search.found(todo, encoding):
+            self.finds.write(self._stems[name], Find(level_of(logits), list(encoding.names), made_by))
+            search.advance()
+
+    def _learn_limits(self, search: Search, encoding: SupportEncoding) -> None:
+        good = self._good_images()
+        search.say(f"Looking at {len(good.images)} good parts")
+        learn_limits(search.engine.model, [encoding], good)
+        steps = [step_of_logit(float(found[LIMIT])) for found in encoding.encodings]
+        limits = dict(zip(encoding.names, steps, strict=True))
+        self._change_settings(limits=limits, step=min(limits.values()))
+
+    def _good_images(self) -> GoodImages:
+        # an absolute folder, which is the one given at the start, stays as it is
+        return GoodImages.from_folder(self.images.root / str(self.settings.good), self.settings.false_alarms)
+
+    def _is_known(self, name: str, made_by: str) -> bool:
+        about = self.finds.about(self._stems[name])
+        return about is not None and about.made_by == made_by
+
+    def _score(self, name: str) -> int:
+        about = self.finds.about(self._stems[name])
+        return -1 if about is None else about.score(self.steps(about.names))
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def stem(self, name: str) -> Path:
+        """Return what the files of an image are called."""
+        return self._stems[name]
+
+    def _own_stems(self) -> dict[str, Path]:
+        """Give images other stems where the support folder has another image of that name."""
+        stems = {}
+        for name, stem in self.images.stems.items():
+            chosen, number = stem, 1
+            while (owner := self.decisions.owner(chosen)) is not None and not _same(owner, self.images.file(name)):
+                number += 1
+                chosen = Path(f"{stem}-{number}")
+            stems[name] = chosen
+        return stems
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.samefile(b) or (a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes())

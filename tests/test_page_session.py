@@ -1,0 +1,331 @@
+"""The loop without a browser: what is decided is on disk, what is found follows from it, a new session goes on."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomalib_sofs.model import SupportSet
+from anomalib_sofs.page.decisions import StaleError
+from anomalib_sofs.page.finds import level_of, logit_of, probability_of, step_of
+from anomalib_sofs.page.session import Session
+
+from .helpers_model import default_model, marked, surface
+
+SCRATCH = {"tool": "brush", "points": [[40, 42], [79, 42]], "width": 5}
+
+
+def picture(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(path)
+
+
+def scratched(seed, column):
+    image = surface(120, 140, seed)
+    image[:, 40:44, column : column + 40] = 0.15
+    return image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four parts: a dark spot, another one, a pale scratch, nothing."""
+    picture(tmp_path / "images/line/a.png", marked(120, 140, (50, 60, 57, 66), seed=1)[0])
+    picture(tmp_path / "images/line/b.png", marked(120, 140, (90, 20, 97, 26), seed=2)[0])
+    picture(tmp_path / "images/c.png", surface(120, 140, 3))
+    picture(tmp_path / "images/s.png", scratched(8, 60))
+    return tmp_path
+
+
+def opened(folder, **options):
+    return Session(folder / "images", folder / "support", model=default_model(), **options)
+
+
+def stroke(left, top, right, bottom, tool="rectangle"):
+    return {"tool": tool, "points": [[left, top], [right, bottom]]}
+
+
+def mark_spot(session):
+    session.paint("line/a.png", stroke(60, 50, 65, 56), "pit")
+
+
+def files(folder):
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and ".page" not in path.parts
+    )
+
+
+# -- decisions on disk ---------------------------------------------------------------------------------------------
+
+
+def test_marks_are_a_support_folder_as_soon_as_they_are_painted(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.paint("line/b.png", SCRATCH, "scratch")
+    session.paint("line/b.png", stroke(20, 90, 25, 96), "pit")
+    session.close()
+    assert files(folder / "support") == [
+        "classes.txt", "image/line__a.png", "image/line__b.png", "mask/line__a_mask.png", "mask/line__b_mask.png",
+    ]  # fmt: skip
+    assert (folder / "support/classes.txt").read_text() == "pit\nscratch\n"
+    read = SupportSet.from_folder(folder / "support")
+    assert [(Path(path).name, label) for path, label in zip(read.paths, read.labels, strict=True)] == [
+        ("line__a.png", "pit"), ("line__b.png", "pit"), ("line__b.png", "scratch"),
+    ]  # fmt: skip
+    assert [int(mask.sum()) for mask in read.masks[:2]] == [42, 42]
+    assert bool(read.masks[2][40:45, 40:80].all())
+    assert int(read.masks[2].sum()) in range(200, 225)  # round ends
+
+
+def test_the_eraser_takes_marks_away_and_an_image_without_marks_leaves_the_support(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.paint("line/a.png", {"tool": "eraser", "points": [[60, 53], [62, 53]], "width": 20}, "pit")
+    session.close()
+    assert files(folder / "support") == ["classes.txt"]
+
+
+def test_a_decision_is_taken_back(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.paint("line/a.png", stroke(0, 0, 9, 9), "pit")
+    assert session.undo("line/a.png")
+    assert int(session.decision("line/a.png").marks.sum()) == 42
+    assert session.undo("line/a.png")
+    assert not session.undo("line/a.png")
+    assert files(folder / "support") == ["classes.txt"]
+    session.close()
+
+
+def test_who_has_not_seen_the_last_change_overwrites_nothing(folder):
+    session = opened(folder)
+    seen = session.revision("line/a.png")
+    session.paint("line/a.png", stroke(60, 50, 65, 56), "pit", seen)
+    with pytest.raises(StaleError, match=r"a\.png was changed meanwhile, in another window"):
+        session.paint("line/a.png", stroke(0, 0, 50, 50), "pit", seen)
+    assert int((session.decision("line/a.png").marks > 0).sum()) == 42
+    session.paint("line/b.png", SCRATCH, "pit", session.revision("line/b.png"))  # another image is no matter of theirs
+    session.close()
+
+
+def test_a_mark_grows_from_a_click_as_far_as_the_colour_reaches(folder):
+    session = opened(folder)
+    session.paint("line/a.png", {"tool": "grow", "points": [[63.4, 53.2]], "tolerance": 40}, "pit")
+    found = session.decision("line/a.png").marks > 0
+    truth = np.zeros_like(found)
+    truth[50:57, 60:66] = True
+    assert (found & truth).sum() / (found | truth).sum() > 0.9
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ({"tool": "spray", "points": [[1, 1]]}, "There is no tool 'spray'"),
+        ({"tool": "brush", "points": [], "width": 3}, "A stroke has 1 to 20000 points"),
+        ({"tool": "brush", "points": [[1, 1]], "width": 1e9}, "is 1 to 2000 pixels wide"),
+        ({"tool": "rectangle", "points": [[1, 1]]}, "A rectangle has two corners"),
+        (
+            {"tool": "grow", "points": [[900, 1]], "tolerance": 10},
+            "An area grows from a pixel of the image (140 x 120)",
+        ),
+        ({"points": [[1, 1]]}, "This stroke cannot be drawn: KeyError('tool')"),
+        (stroke(0, 0, 139, 119), "The whole image would be marked"),
+    ],
+)
+def test_what_cannot_be_painted_changes_nothing(folder, what, message):
+    session = opened(folder)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        session.paint("line/a.png", what, "pit")
+    assert session.summary("line/a.png")["marked"] == []
+    session.close()
+
+
+@pytest.mark.parametrize("name", ["", "good", "OK", "a\nb", "x" * 61])
+def test_a_class_needs_a_name(folder, name):
+    session = opened(folder)
+    with pytest.raises(ValueError, match="cannot be the name of a class"):
+        session.paint("line/a.png", stroke(60, 50, 65, 56), name)
+    session.close()
+
+
+def test_a_support_folder_of_black_and_white_masks_goes_on(folder):
+    spot, mask = marked(120, 140, (50, 60, 57, 66), seed=9)
+    picture(folder / "support/image/part.png", spot)
+    (folder / "support/mask").mkdir()
+    Image.fromarray(mask.numpy().astype(np.uint8) * 255).save(folder / "support/mask/part.png")
+    before = SupportSet.from_folder(folder / "support")
+    session = opened(folder)
+    session.paint("line/b.png", SCRATCH, "scratch")
+    session.close()
+    read = SupportSet.from_folder(folder / "support")
+    assert read.classes == ["defect", "scratch"]
+    kept = [mask for path, mask in zip(read.paths, read.masks, strict=True) if path.endswith("/part.png")]
+    assert torch.equal(kept[0], before.masks[0])
+
+
+def test_marks_in_another_form_are_refused_and_left_as_they_are(folder):
+    (folder / "support/test/pit").mkdir(parents=True)
+    (folder / "support/ground_truth/pit").mkdir(parents=True)
+    picture(folder / "support/test/pit/0.png", surface(60, 60))
+    Image.fromarray(np.eye(60, dtype=np.uint8) * 255).save(folder / "support/ground_truth/pit/0_mask.png")
+    with pytest.raises(ValueError, match=r"holds marks in another form .* Name an empty folder with --support"):
+        opened(folder)
+    assert files(folder / "support") == ["ground_truth/pit/0_mask.png", "test/pit/0.png"]
+
+
+def test_what_a_killed_process_left_half_done_is_put_aside(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.close()
+    picture(folder / "support/image/orphan.png", surface(60, 60))
+    session = opened(folder)
+    assert "orphan.png has no mask: it was put aside" in session.decisions.notices[0]
+    assert SupportSet.from_folder(folder / "support").classes == ["pit"]
+    session.close()
+
+
+def test_an_image_of_the_same_name_elsewhere_keeps_its_marks(folder):
+    spot, mask = marked(120, 140, (50, 60, 57, 66), seed=9)
+    picture(folder / "support/image/c.png", spot)
+    (folder / "support/mask").mkdir()
+    Image.fromarray(mask.numpy().astype(np.uint8) * 255).save(folder / "support/mask/c.png")
+    for _ in range(2):
+        session = opened(folder)
+        session.paint("c.png", stroke(0, 0, 3, 3), "defect")
+        session.close()
+    assert files(folder / "support")[1:3] == ["image/c-2.png", "image/c.png"]
+    assert [int(mask.sum()) for mask in SupportSet.from_folder(folder / "support").masks] == [42, 16]
+
+
+def test_two_pages_do_not_share_a_support_folder(folder):
+    session = opened(folder)
+    with pytest.raises(OSError, match="Another page works on"):
+        opened(folder)
+    session.close()
+
+
+# -- finding and correcting ----------------------------------------------------------------------------------------
+
+
+def test_without_a_mark_there_is_nothing_to_search_for(folder):
+    session = opened(folder)
+    with pytest.raises(ValueError, match="Nothing is marked yet"):
+        session.start()
+    session.close()
+
+
+def test_find_reject_find_again_and_a_new_session_goes_on(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.start()
+    session.wait()
+    assert (session.search.done, session.search.total) == (4, 4)
+    scratch = session.region("s.png", 75, 42)
+    assert session.region("line/b.png", 22, 93) is not None
+    assert scratch is not None
+    assert scratch.box[2] > 3 * scratch.box[3]
+    session.reject("s.png", scratch)
+    session.start()
+    session.wait()
+    assert session.region("line/b.png", 22, 93) is not None
+    assert session.region("s.png", 75, 42) is None
+    found = session.find("line/b.png")
+    session.set_step(step_of(0.9))
+    session.close()
+
+    assert files(folder / "support/not") == ["image/s.png", "mask/s_mask.png"]
+    again = opened(folder)
+    assert np.array_equal(again.find("line/b.png").levels, found.levels)
+    assert again.settings.step == step_of(0.9)
+    before = again.search.changes
+    again.start()  # nothing was decided since: nothing is searched again
+    again.wait()
+    assert again.search.done == 4
+    assert again.search.changes - before < 6
+    again.close()
+
+
+def test_what_is_kept_differs_by_little_from_what_is_computed(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.start()
+    session.wait()
+    support = SupportSet.from_folder(folder / "support")
+    plain = default_model()
+    with torch.no_grad():
+        image = plain.normalise(SupportSet.from_folder(folder / "support").images[0])[None]
+        logits = plain.logits(image, plain.encode(support))[0]
+    kept = torch.from_numpy(logit_of(session.find("line/a.png").levels))
+    assert float((kept - logits.clamp(-4, 12)).abs().max()) < 0.01
+    session.close()
+
+
+def test_rejecting_changes_only_what_is_made_of_the_networks_opinions(folder, monkeypatch):
+    session = opened(folder)
+    mark_spot(session)
+    session.start()
+    session.wait()
+    calls, head = [], session.search.engine.model.head
+    decide = head.decide
+    monkeypatch.setattr(head, "decide", lambda *maps: calls.append(1) or decide(*maps))
+    session.reject("s.png", session.region("s.png", 75, 42))
+    session.start()
+    session.wait()
+    assert len(calls) == 3  # the marked image upright and turned, to calibrate, and the rejected region; no query
+    session.paint("c.png", stroke(0, 0, 5, 5), "pit")
+    session.start()
+    session.wait()
+    assert len(calls) > 2 + 4
+    session.close()
+
+
+def test_a_found_region_becomes_a_mark_and_a_whole_image_good(folder):
+    session = opened(folder)
+    mark_spot(session)
+    session.start()
+    session.wait()
+    session.accept("line/b.png", session.region("line/b.png", 22, 93), "pit")
+    with pytest.raises(ValueError, match="This region is marked as a defect"):
+        session.reject("line/b.png", session.region("line/b.png", 22, 93))
+    with pytest.raises(ValueError, match="Something is marked on this image"):
+        session.call_good("line/b.png")
+    session.call_good("c.png")
+    assert session.summary("c.png")["good"]
+    session.close()
+    read = SupportSet.from_folder(folder / "support")
+    assert [Path(path).name for path in read.paths][:3] == ["line__a.png", "line__b.png", "c.png"]
+    assert not read.masks[2].any()
+
+
+def test_good_parts_tell_the_threshold(folder):
+    for number in range(3):
+        picture(folder / f"good/{number}.png", scratched(20 + number, 30))
+    session = opened(folder, good=folder / "good")
+    mark_spot(session)
+    with pytest.raises(KeyError):
+        session.set_good("/etc")
+    session.set_good(str(folder / "good"), 0.25)
+    session.start()
+    session.wait()
+    limit = session.settings.limits["pit"]
+    assert session.settings.step == limit > 1
+    assert session.steps(["pit"], 1) == [limit]
+    session.set_good(None)
+    assert session.steps(["pit"], 1) == [1]
+    session.close()
+
+
+# -- thresholds ----------------------------------------------------------------------------------------------------
+
+
+def test_levels_round_down_and_thresholds_up():
+    assert level_of(np.array([-9.0, 0.0, -0.001, 40.0])).tolist() == [0, 16384, 16379, 65535]
+    assert step_of(0.5) == 64
+    assert probability_of(64) == 0.5
+    assert step_of(0.51) == 65
+    assert probability_of(step_of(0.9)) > 0.9

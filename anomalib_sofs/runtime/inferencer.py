@@ -257,7 +257,8 @@ class SofsInferencer:
             with lock:
                 merging.add(place, weighed(look, classes))
                 seen += 1
-            if seen == len(merging):
+                last = seen == len(merging)
+            if last:
                 receiver(self._finished(merging, classes, inside))
 
         for place, window in merging.windows():

@@ -117,8 +117,11 @@ def sigmoid(x: Array) -> Array:
     """Return the logistic function of logits, minus infinity included."""
     if is_torch_array(x):
         return x.sigmoid()
-    falling = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, falling) / (1 + falling)
+    value = x / 2  # by the hyperbolic tangent, in place: maps of large images are not copied again and again
+    np.tanh(value, out=value)
+    value += 1
+    value /= 2
+    return value
 
 
 def bilinear(x: Array, size: tuple[int, int], *, antialias: bool = False) -> Array:

@@ -4,13 +4,16 @@ Nothing heavy is imported before it is needed: ``--help`` answers at once.
 """
 
 import argparse
+import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 OK, SOME_SKIPPED, NOTHING_DONE = 0, 1, 2
 CHECK_FAILED = 1
@@ -82,6 +85,33 @@ def run(argv: Sequence[str]) -> int:
     return NOTHING_DONE if failed else SOME_SKIPPED if skipped else OK
 
 
+def watch(argv: Sequence[str]) -> int:
+    """Search the images that come into a folder."""
+    parser = argparse.ArgumentParser(
+        "anomalib-sofs watch",
+        description="Search every image of a folder, and those that come, until it is stopped (Ctrl-C); one JSON line "
+        "each. What cannot be read is moved to RESULTS/unreadable.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `anomalib-sofs bundle` wrote")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where images come")
+    parser.add_argument("--out", metavar="RESULTS", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--device", default="CPU", help="CPU (default), GPU, NPU, AUTO: only CPU has been tried")
+    arguments = parser.parse_args(argv)
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+    def say(found: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    with told("watch") as failed:
+        from anomalib_sofs.runtime.watch import watch as search  # noqa: PLC0415
+
+        search(arguments.bundle, arguments.folder, arguments.out, say, device=arguments.device, stop=stop)
+    return NOTHING_DONE if failed else OK
+
+
 @contextmanager
 def told(command: str) -> Iterator[list[BaseException]]:
     """Say what is wrong in one line instead of a screenful of code; the list holds it then."""
@@ -142,6 +172,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "bundle": (bundle, "write networks and support set for the runtime without PyTorch"),
     "run": (run, "find in images what a bundle's support set marks, without PyTorch"),
     "doctor": (doctor, "check the installation; prints what to paste into a bug report"),
+    "watch": (watch, "search the images that come into a folder, without PyTorch"),
     "benchmark": (benchmark, "compare with other methods on your own data (python -m anomalib_sofs.benchmark)"),
 }
 

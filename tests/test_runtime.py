@@ -2,9 +2,11 @@
 
 import json
 import logging
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,11 @@ from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.runtime.bundle import NAME, BundleError
 from anomalib_sofs.runtime.networks import DeviceError
+from anomalib_sofs.runtime.watch import watch
 
-from .conftest import REPOSITORY, run
+from .conftest import REPOSITORY
 from .helpers_model import marked, surface
+from .helpers_scripts import run
 
 WINDOW = 128
 
@@ -393,6 +397,55 @@ def test_the_command_makes_a_bundle_from_a_support_folder(support_folder, tmp_pa
     assert failed.returncode == 2
     assert "int8" in failed.stderr
     assert not (tmp_path / "other").exists()
+
+
+class Watching:
+    """`watch` in a thread of its own, until it has said so much."""
+
+    def __init__(self, bundle, folder, out):
+        self.said, self.stop = queue.Queue(), threading.Event()
+        arguments = {"bundle": bundle, "folder": folder, "out": out, "say": self.said.put, "stop": self.stop}
+        self.thread = threading.Thread(target=watch, kwargs=arguments, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return lambda: self.said.get(timeout=60)
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+
+def test_watch_searches_what_lies_there_and_what_comes_and_goes_on_where_it_stopped(bundle, tmp_path, monkeypatch):
+    pytest.importorskip("watchdog")
+    monkeypatch.setattr("anomalib_sofs.runtime.watch.GRACE_S", 0.5)
+    folder, out = tmp_path / "camera", tmp_path / "camera" / "results"  # results may lie below: they are no images
+    folder.mkdir()
+    Image.fromarray(QUERY).save(folder / "first.png")
+    with Watching(bundle, folder, out) as said:
+        first = said()
+        assert first["image"] == str(folder / "first.png")
+        assert {region["class"] for region in first["regions"]} == {"pit", "bump"}
+        assert json.loads(Path(first["result"]).read_text())["regions"] == first["regions"]
+        Image.fromarray(PIT[0]).save(tmp_path / "written elsewhere.png")
+        (tmp_path / "written elsewhere.png").rename(folder / "second.png")
+        assert said()["image"] == str(folder / "second.png")
+        (folder / "broken.png").write_bytes(b"nothing")
+        broken = said()
+        assert "broken.png is a file of 7 bytes that is no readable image" in broken["error"]
+        assert Path(broken["moved_to"]).read_bytes() == b"nothing"
+        assert not (folder / "broken.png").exists()
+    Image.fromarray(GOOD).save(folder / "meanwhile.png")
+    Image.fromarray(GOOD).save(folder / "second.png")  # changed
+    Image.fromarray(GOOD).save(folder / "first.jpg")  # does not overwrite the results of first.png
+    with Watching(bundle, folder, out) as said:
+        assert {Path(said()["image"]).name for _ in range(3)} == {"meanwhile.png", "second.png", "first.jpg"}
+    assert {path.name for path in out.glob("*.json")} >= {
+        "first.json", "first.jpg.json", "second.json", "meanwhile.json",
+    }  # fmt: skip
+    lines = [json.loads(line)["image"] for line in (out / "watched.jsonl").read_text().splitlines()]
+    assert lines == ["first.png", "second.png", *sorted(["first.jpg", "meanwhile.png", "second.png"])]
 
 
 @pytest.mark.slow

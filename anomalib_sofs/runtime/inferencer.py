@@ -207,6 +207,8 @@ class SofsInferencer:
         maps, score = found.maps[0], float(found.score[0])
         if ranges:
             maps, score = _normalised(maps, ranges.get("map")), float(_normalised(score, ranges.get("score")))
+        if len(names) == 1:
+            return Prediction(maps[0], (maps[0] > THRESHOLD).astype(np.uint8), score, names)
         anomaly_map = maps.max(axis=0)
         numbers = (maps.argmax(axis=0) + 1).astype(np.uint8 if len(names) < 256 else np.uint16)  # noqa: PLR2004
         return Prediction(anomaly_map, np.where(anomaly_map > THRESHOLD, numbers, numbers.dtype.type(0)), score, names)
@@ -255,18 +257,18 @@ class SofsInferencer:
             with lock:
                 merging.add(place, weighed(look, classes))
                 seen += 1
-            if seen == len(merging):
-                receiver(self._finished(merging.mean(), classes, inside))
+                last = seen == len(merging)
+            if last:
+                receiver(self._finished(merging, classes, inside))
 
         for place, window in merging.windows():
             queue.judge(window, lambda look, place=place: receive(place, look))
 
     def _finished(
-        self, found: NDArray[np.float32], classes: dict[str, NDArray[np.float32]], inside: NDArray[np.bool_] | None
+        self, merging: Merging, classes: dict[str, NDArray[np.float32]], inside: NDArray[np.bool_] | None
     ) -> Found:
         """Weigh the image as a whole."""
-        logits = only_inside(judged(found, classes, evidence=self.bundle.evidence, inside=inside), inside)
-        del found
+        logits = only_inside(judged(merging.mean(), classes, evidence=self.bundle.evidence, inside=inside), inside)
         maps = probabilities(logits, self.bundle.threshold_logit, classes.get(LIMIT), self.support.least_area)
         return Found(maps, maps.max(axis=(1, 2, 3)))
 

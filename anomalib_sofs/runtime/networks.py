@@ -129,14 +129,15 @@ class WindowQueue:
         """Judge a window ``(1, 3, h, w)`` as soon as a request is free; what is seen goes to the receiver."""
         named = {"windows": as_floats(window), **self._fixed}
         self._queue.start_async([named[name] for name in self._names], userdata=receiver)
-        self._raise()
+        self.check()
 
     def finish(self) -> None:
         """Wait for all windows."""
         self._queue.wait_all()
-        self._raise()
+        self.check()
 
-    def _raise(self) -> None:
+    def check(self) -> None:
+        """Raise what a receiver has raised."""
         if self.failed is not None:
             error, self.failed = self.failed, None
             raise error

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Semaphore
+from threading import Condition
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -21,12 +21,15 @@ from anomalib_sofs.results.names import common_folder, result_stems
 from anomalib_sofs.results.writer import Writer
 
 from .inferencer import Prediction, SofsInferencer, as_result
+from .networks import WindowQueue
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions"
 AHEAD = 2
-"""Images that are read ahead of the one whose windows are judged, and that wait to be written: bounds memory."""
+"""Images that are read ahead."""
+PIXELS_AT_A_TIME = 2**25
+"""Pixels of all images that are judged or wait to be written; a larger image has its turn alone."""
 
 
 class Done(NamedTuple):
@@ -95,24 +98,48 @@ def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, worker
         workers: Windows that are judged at a time.
     """
     queue = inferencer.queue(workers)
-    room = Semaphore(AHEAD)
+    room = Room()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         written: deque[Future[None]] = deque()
 
-        def done(file: Path, found: Found) -> None:
+        def done(file: Path, count: int, found: Found) -> None:
             future = writing.submit(lambda: write(file, inferencer.decided(found)))
-            future.add_done_callback(lambda _: room.release())
+            future.add_done_callback(lambda _: room.leave(count))
             written.append(future)
 
         for file, pixels in _read_ahead(list(files), reading):
-            room.acquire()
+            count = pixels.shape[1] * pixels.shape[2]
+            room.enter(count, queue)
             while written and written[0].done():
                 written.popleft().result()  # a full disk ends the run
-            inferencer.start(file, queue, partial(done, file), pixels)
+            inferencer.start(file, queue, partial(done, file, count), pixels)
         if queue is not None:
             queue.finish()
         for future in written:
             future.result()
+
+
+class Room:
+    """Bounds how many pixels are in work at a time."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._changed = Condition()
+
+    def enter(self, pixels: int, queue: WindowQueue | None) -> None:
+        """Wait until there is room for an image; raises what went wrong in the queue meanwhile."""
+        with self._changed:
+            while self._taken and self._taken + pixels > PIXELS_AT_A_TIME:
+                self._changed.wait(timeout=1)
+                if queue is not None:
+                    queue.check()
+            self._taken += pixels
+
+    def leave(self, pixels: int) -> None:
+        """Make room."""
+        with self._changed:
+            self._taken -= pixels
+            self._changed.notify_all()
 
 
 def _read_ahead(files: list[Path], pool: ThreadPoolExecutor) -> Iterable[tuple[Path, NDArray[Any]]]:

@@ -34,9 +34,10 @@ def judged(found: Array, classes: Encoding, *, evidence: bool, inside: Array | N
         xp = array_namespace(found)
         found = xp.where(inside, found, xp.asarray(NO_PIXEL, dtype=found.dtype, device=device(found)))
     count = found.shape[1] // 2
-    logits, weights = found[:, :count, ...], found[:, count:, ...]
+    logits = found[:, :count, ...]
     if evidence:
-        logits = suppress_weak(logits, weights, classes["marked"])
+        logits = suppress_weak(logits, found[:, count:, ...], classes["marked"])
+    del found  # of a large image it is most of the memory
     if LEVEL in classes:
         logits = suppress_unsure(logits, classes[LEVEL])
     return cut_at_half_peak(logits)

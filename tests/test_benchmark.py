@@ -18,9 +18,10 @@ from PIL import Image
 from rich.progress import Progress
 
 from anomalib_sofs.benchmark.__main__ import main
+from anomalib_sofs.benchmark.arguments import BenchmarkError
 from anomalib_sofs.benchmark.categories import detection_tables, segmentation_tables
 from anomalib_sofs.benchmark.few_normals import choose_support
-from anomalib_sofs.benchmark.fss import evaluate
+from anomalib_sofs.benchmark.fss import chosen_methods, evaluate
 from anomalib_sofs.benchmark.machine import without_paths
 from anomalib_sofs.benchmark.methods import build_methods
 from anomalib_sofs.benchmark.scores import auroc, best_f1, f1, pixel_scores
@@ -78,8 +79,9 @@ def benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
 def fss(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     file = tmp_path_factory.mktemp("fss") / "new" / "fss.json"
     done = benchmark(
-        "fss", "--root", root, "--categories", "plate,strip", "--seeds", "0,1", "--limit", 2, "--json", file
-    )
+        "fss", "--root", root, "--categories", "plate,strip", "--seeds", "0,1", "--limit", 2, "--weights", "relation",
+        "--json", file
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout, file
 
@@ -94,8 +96,7 @@ def fad(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path
     return done.stdout, file
 
 
-METHODS = ["sofs", "discriminant", "paper", "prior"]
-OF_ONE_FILE = ["sofs", "discriminant", "prior"]
+METHODS = ["sofs", "discriminant", "prior"]
 FSS_KEYS = {
     "category",
     "seed",
@@ -128,6 +129,17 @@ def test_fss_has_a_row_for_every_category_seed_and_method(fss):
         assert all((row["iou_by_size"][size] is None) == (n == 0) for size, n in row["queries_by_size"].items())
         assert row["seconds_per_image"] > 0
         assert row["backbone_ratio"] > 0
+
+
+def test_by_default_both_packaged_heads_are_compared():
+    methods = chosen_methods(["default"], "cpu")
+    assert [method.name for method in methods] == ["sofs", "discriminant", "paper", "prior"]
+    assert [type(method.model.head).__name__ for method in methods[::2]] == ["RelationHead", "PaperHead"]
+    assert all(method.encode.model.head_trained for method in methods)
+    assert [method.name for method in build_methods("paper")] == ["paper", "prior"]
+    file = str(packaged_weights("paper", LITE))
+    with pytest.raises(BenchmarkError, match=rf"{file} makes a second row 'paper'\. Run them apart\."):
+        chosen_methods(["default", file], "cpu")
 
 
 def test_fss_counts_false_positives_where_there_are_normal_images(fss):
@@ -175,7 +187,7 @@ def test_fss_table_gives_mean_and_spread_over_seeds(fss):
     assert [line.split(" | ")[:2] for line in sized.splitlines()[4:-1]] == [
         [f"| {name}", title]
         for name in ("plate", "strip")
-        for title in ("SOFS", "discriminant alone", "SOFS as published", "target semantic prior")
+        for title in ("SOFS", "discriminant alone", "target semantic prior")
     ]
     assert [(cell == "-") for cell in sized.splitlines()[4].strip("| ").split(" | ")[4:]] == [
         value is None for value in row.values()
@@ -242,8 +254,8 @@ def test_normal_supports_are_rows_of_their_own_and_a_category_without_any_says_s
     assert main([str(part) for part in ("fss", "--root", root, *options)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [(row["category"], row["normal_shots"], row["method"]) for row in rows] == [
-        *(("strip", 0, name) for name in OF_ONE_FILE), ("strip", 0, "sofs+good"), ("strip", 2, "sofs"),
-        *(("plate", 0, name) for name in OF_ONE_FILE), ("plate", 0, "sofs+good"),
+        *(("strip", 0, name) for name in METHODS), ("strip", 0, "sofs+good"), ("strip", 2, "sofs"),
+        *(("plate", 0, name) for name in METHODS), ("plate", 0, "sofs+good"),
         ("plate", 2, "sofs"), ("plate", 2, "discriminant"), ("plate", 2, "sofs+good"),
     ]  # fmt: skip
     assert rows[3]["error"] == "no good training images"

@@ -157,8 +157,8 @@ def _add_fss(fss: argparse.ArgumentParser) -> None:
         "--weights",
         type=_names,
         default=["default"],
-        metavar="default,PATH",
-        help="default: both packaged heads, rows 'sofs' and 'paper'; a file holds one of them",
+        metavar="default,relation,paper,PATH",
+        help="default: both packaged heads, rows 'sofs' and 'paper'; or one of them, or a file with one",
     )
     fss.add_argument("--shots", type=_numbers(1), default=[1], metavar="1,5")
     fss.add_argument("--normal_shots", type=_numbers(0), default=[0], metavar="0,4", help="normal images beside them")

@@ -77,15 +77,15 @@ class Method:
 
 
 def _trained_models(weights: str) -> list[SofsModel]:
-    """Load SOFS with trained weights: both packaged heads, or a file, which may hold either.
+    """Load SOFS with trained weights: both packaged heads, one of them by its name, or a file, which may hold either.
 
     Raises:
         BenchmarkError: If the weights cannot be had or fit neither head.
     """
     models, errors = [], []
-    for head in HEADS:
+    for head in [head for head in HEADS if head == weights] or HEADS:
         try:
-            model = Sofs(weights=weights, head=head).model.eval()
+            model = Sofs(weights="default" if weights == head else weights, head=head).model.eval()
             model.backbone.ensure_weights()
         except FileNotFoundError as error:
             raise BenchmarkError(error) from error
@@ -108,7 +108,7 @@ def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
     """Build the rows: each trained head, the relation head's main map, and the training-free prior of the paper.
 
     Args:
-        weights: ``"default"`` or a file.
+        weights: ``"default"`` for both packaged heads, one of :data:`HEADS` for that one, or a file.
         device: Where they compute.
 
     Raises:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.page.decisions import StaleError
-from anomalib_sofs.page.finds import level_of, logit_of, probability_of, step_of
+from anomalib_sofs.page.finds import half_of, level_of, logit_of, probability_of, step_of
 from anomalib_sofs.page.session import Session
 
 from .helpers_model import default_model, marked, surface
@@ -313,10 +313,18 @@ def test_good_parts_tell_the_threshold(folder):
     session.start()
     session.wait()
     limit = session.settings.limits["pit"]
-    assert session.settings.step == limit > 1
-    assert session.steps(["pit"], 1) == [limit]
+    good = session.finds.about(session.stem("s.png"))
+    assert session.settings.step == step_of(0.5)  # the stricter of the two counts
+    assert limit > 1
+
+    def steps(peak, step):
+        return session.steps(good._replace(peaks=[peak * 256]), step)
+
+    assert steps(limit - 1, 1) == [limit]
+    assert steps(limit, 1) == [half_of(limit)]  # beyond the limit, a find reaches down to its half
+    assert steps(limit, limit + 5) == [limit + 5]
     session.set_good(None)
-    assert session.steps(["pit"], 1) == [1]
+    assert steps(limit, 1) == [1]
     session.close()
 
 
@@ -324,6 +332,8 @@ def test_good_parts_tell_the_threshold(folder):
 
 
 def test_levels_round_down_and_thresholds_up():
+    assert half_of(step_of(0.5)) == step_of(0.5)
+    assert half_of(96) == 80  # logits 2 and 1
     assert level_of(np.array([-9.0, 0.0, -0.001, 40.0])).tolist() == [0, 16384, 16379, 65535]
     assert step_of(0.5) == 64
     assert probability_of(64) == 0.5

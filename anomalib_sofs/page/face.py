@@ -16,7 +16,7 @@ from urllib.parse import quote
 from .guard import Guard
 from .routes import Routes
 from .session import Session
-from .take_away import write_report, write_results
+from .take_away import write_bundle, write_report, write_results
 
 HERE = Path(__file__).parent
 MISSING = (
@@ -55,7 +55,7 @@ def build(session: Session) -> Any:
         def told(*values: Any) -> Any:
             try:
                 return call(*values)
-            except (KeyError, OSError, ValueError) as error:
+            except (KeyError, OSError, RuntimeError, ValueError) as error:
                 raise gr.Error(str(error), print_exception=False) from None
 
         return told
@@ -64,14 +64,21 @@ def build(session: Session) -> Any:
         session.set_good(folder or None, (percent or 0) / 100)
         session.start()
 
-    def take_away() -> str:
-        results, page_report = write_results(session), write_report(session)
-        links = {"support": "support folder", results.name: "results (COCO, LabelMe, CSV, masks)", "report": "report"}
+    def links(files: dict[str, str]) -> str:
         listed = "".join(
             f'<li><a href="sofs/download?what={quote(what)}" download>{escape(text)}</a></li>'
-            for what, text in links.items()
+            for what, text in files.items()
         )
-        return f"<ul>{listed}</ul><small>Saved in {escape(str(page_report.parent))}</small>"
+        return f"<ul>{listed}</ul><small>Saved in {escape(str(session.decisions.root))}</small>"
+
+    def take_away() -> str:
+        results = write_results(session).name
+        write_report(session)
+        files = {"support": "support folder", results: "results (COCO, LabelMe, CSV, masks)", "report": "report"}
+        return links(files)
+
+    def bundle() -> str:
+        return links({write_bundle(session).name: "bundle for anomalib-sofs run, without PyTorch"})
 
     private: Any = {"api_visibility": "private"}
     viewer = f'<div class="sofs" id="sofs">{(HERE / "viewer.html").read_text(encoding="utf-8")}</div>'
@@ -111,8 +118,10 @@ def build(session: Session) -> Any:
                 )
             with gr.Column(scale=3, min_width=200):
                 take = gr.Button("Take it away", size="sm", elem_id="sofs-take")
+                export = gr.Button("Make a bundle for the line", size="sm", elem_id="sofs-bundle")
                 taken = gr.HTML("<small>Marks are saved as you make them.</small>", elem_id="sofs-taken")
                 take.click(said(take_away), outputs=taken, **private)
+                export.click(said(bundle), outputs=taken, **private)
         shown.change(lambda: session.settings.step, outputs=slider, **private)
         page.load(lambda: session.settings.step, outputs=slider, **private)
     application = FastAPI(routes=Routes(session).listed(), docs_url=None, redoc_url=None, openapi_url=None)

@@ -2,13 +2,13 @@
 
 The backbone takes most of the time of a query and knows nothing of the support set, so what it extracts is kept, by the
 content of the window. Half precision: logits then differ by about 0.002. So is the opinion of the head's networks, by
-window and encoding: rejected regions change what is made of it afterwards, not the opinion.
+window and support set: rejected regions change what is made of it afterwards, not the opinion.
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from torch import Tensor
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.model.encoding import Encoding
 from anomalib_sofs.model.relation.head import RelationHead
-from anomalib_sofs.model.relation.marks import stacked
-from anomalib_sofs.model.relation.rejections import KEY, LEVEL
+from anomalib_sofs.model.support import SupportSet
 from anomalib_sofs.model.support_crops import digest
 from anomalib_sofs.model.torch_model import SofsModel
 from anomalib_sofs.results.files import UnwritableError, written_whole
@@ -52,6 +51,7 @@ class FeatureStore:
     def __init__(self, folder: Path, most: int) -> None:
         self.folder = folder
         self.most = most
+        self.support: str | None = None
         self._used = _bytes_in(folder)
 
     def kept(self, kind: str, key: str, compute: Callable[[], Features]) -> Features:
@@ -67,13 +67,18 @@ class FeatureStore:
             halves = [value.half().contiguous() for value in compute()]
         return [value.float() for value in halves]
 
-    def forget_opinions(self, encodings: Sequence[Encoding]) -> None:
-        """Delete all opinions but those that belong to the encodings of some classes."""
-        key = _key(stacked(encodings))
-        for folder in (self.folder / OPINIONS).glob("*"):
-            if folder.name != key:
-                shutil.rmtree(folder, ignore_errors=True)
-        self._used = _bytes_in(self.folder)
+    def keep_opinions(self, support: str | None) -> None:
+        """Keep the opinions that follow from a support set, and delete those that follow from another one.
+
+        Args:
+            support: What stands for it, rejected regions left out; ``None`` keeps none for a while.
+        """
+        self.support = support
+        if support is not None:
+            for folder in (self.folder / OPINIONS).glob("*"):
+                if folder.name != support:
+                    shutil.rmtree(folder, ignore_errors=True)
+            self._used = _bytes_in(self.folder)
 
     def _save(self, file: Path, values: Features) -> None:
         size = sum(value.nbytes for value in values)
@@ -128,19 +133,21 @@ def _remember_opinions(head: RelationHead, store: FeatureStore) -> None:
     judge = head.judge
 
     def remembered(features: Features, classes: Encoding) -> Tensor:
-        if not isinstance(features, Kept):
+        if store.support is None or not isinstance(features, Kept):
             return judge(features, classes)
-        kind = f"{OPINIONS}/{_key(classes)}"
-        return store.kept(kind, features.key, lambda: [judge(features, classes)])[0]
+        return store.kept(f"{OPINIONS}/{store.support}", features.key, lambda: [judge(features, classes)])[0]
 
     head.judge = remembered  # type: ignore[method-assign]
 
 
-def _key(classes: Encoding) -> str:
+def digest_of(support: SupportSet) -> str:
+    """Return what stands for a support set without its rejected regions."""
     found = hashlib.blake2b(digest_size=8)
-    for name, value in classes.items():
-        if name not in {KEY, LEVEL}:
-            found.update(digest(value))
+    for image, mask, label, rejected in zip(
+        support.images, support.masks, support.labels, support.rejected, strict=True
+    ):
+        if rejected is None:
+            found.update(digest(image) + digest(mask) + label.encode())
     return found.hexdigest()
 
 

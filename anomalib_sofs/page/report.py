@@ -105,7 +105,7 @@ def _found(session: Session, name: str) -> tuple[Picture, str, str]:
     if find is None:
         return reduced(pixels, SIDE), name, ""
     regions = session.regions(name)
-    picture = _outlined(session, pixels, find.found(session.steps(find.names))[0], find.names)
+    picture = _outlined(session, pixels, find.found(session.steps(find))[0], find.names)
     return picture, name, ", ".join(f"{find.names[r.number - 1]} {int(r.mask.sum())} px" for r in regions[:3])
 
 

@@ -19,7 +19,7 @@ from anomalib_sofs.results.folder import is_results_folder
 from .decisions import StaleError
 from .finds import FoundRegion, probability_of
 from .session import Session
-from .take_away import packed, support_files
+from .take_away import BUNDLE, packed, support_files
 from .tiles import Tile, image_tile, overlay_tile, png, thumbnail
 
 MARGIN = 24
@@ -100,7 +100,7 @@ class Routes:
         """What lies over a tile, see :func:`.tiles.overlay_tile`."""
         name = asked["image"]
         find = self.session.find(name)
-        steps = [] if find is None else self.session.steps(find.names)
+        steps = [] if find is None else self.session.steps(find)
         classes = self.session.decisions.classes
         numbers = [] if find is None else [classes.index(label) + 1 for label in find.names]
         content = overlay_tile(find, steps, numbers, self.session.decision(name), _tile(asked))
@@ -127,10 +127,14 @@ class Routes:
         if what == "report":
             return _file(root / "report.html")
         folder = root / what
-        if folder.parent != root or not is_results_folder(folder) or not folder.resolve().is_relative_to(root):
+        if (
+            folder.parent != root
+            or not (what == BUNDLE or is_results_folder(folder))
+            or not folder.resolve().is_relative_to(root)
+        ):
             raise KeyError(what)
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-        return _file(packed(files, folder, own / "results.zip"))
+        return _file(packed(files, folder, own / f"{folder.name}.zip"))
 
     # -- said --------------------------------------------------------------------------------------------------------
 

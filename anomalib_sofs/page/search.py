@@ -16,7 +16,7 @@ from anomalib_sofs.model import Sofs, SofsModel, SupportSet
 from anomalib_sofs.model.encoding import SupportEncoding
 from anomalib_sofs.tensors import read_image
 
-from .features import FeatureStore, remember
+from .features import FeatureStore, digest_of, remember
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,11 @@ class Engine:
         Raises:
             RuntimeError: If the head was never trained.
         """
-        encoding = self.model.encode(support)
-        if self._store is not None:
-            self._store.forget_opinions(encoding.encodings)
+        model, store = self.model, self._store
+        assert store is not None  # noqa: S101 - made with the model
+        store.keep_opinions(None)  # a class is judged before it is calibrated, too
+        encoding = model.encode(support)
+        store.keep_opinions(digest_of(support))
         return encoding
 
     @torch.no_grad()

@@ -26,9 +26,11 @@ from anomalib_sofs.visualization.panels import CLASS_COLOURS
 from .decisions import OWN, Decision, Decisions
 from .finds import (
     STEP,
+    About,
     Find,
     Finds,
     FoundRegion,
+    half_of,
     level_of,
     probability_of,
     region_at,
@@ -105,6 +107,7 @@ class Session:
         self.search = Search(Engine(self.own / "features", ckpt_path, cache_gb, model))
         self._stems = self._own_stems()
         self._undo: dict[str, list[Decision]] = {}
+        self.ckpt_path = ckpt_path
         self._good = None if good is None else good.resolve()
         self._known: dict[str, dict[str, Any]] = {}
 
@@ -203,15 +206,28 @@ class Session:
         """Return what was found on an image; ``None`` if nothing was sought."""
         return self.finds.read(self._stems[name], self.size(name))
 
-    def steps(self, names: list[str], step: int | None = None) -> list[int]:
-        """Return the threshold's step of each class: the one that people set, or good parts' where it is stricter."""
+    def steps(self, about: About | Find, step: int | None = None) -> list[int]:
+        """Return the threshold's step of each class on an image, as :func:`~.probabilities.probabilities` has it.
+
+        Where good parts have told a limit, an image shows the class only beyond it, and then down to half of it.
+
+        Args:
+            about: What was found on the image.
+            step: Of the threshold; ``None`` takes the one that people have set.
+        """
         step = self.settings.step if step is None else step
-        return [max(step, self.settings.limits.get(name, 0)) for name in names]
+        steps = []
+        for name, peak in zip(about.names, about.peaks, strict=True):
+            limit = self.settings.limits.get(name)
+            strict = max(step, limit or 0)
+            shown = limit is not None and peak >= strict * STEP
+            steps.append(min(max(half_of(limit), step), strict) if shown and limit is not None else strict)
+        return steps
 
     def regions(self, name: str, step: int | None = None) -> list[FoundRegion]:
         """List what is found on an image, the largest first."""
         find = self.find(name)
-        return [] if find is None else regions_of(*find.found(self.steps(find.names, step)))
+        return [] if find is None else regions_of(*find.found(self.steps(find, step)))
 
     def judged(self, name: str, region: FoundRegion) -> str:
         """Say what most of a found region was called already; empty if nothing."""
@@ -230,10 +246,11 @@ class Session:
     def summary(self, name: str) -> dict[str, Any]:
         """Describe an image for a list: its size, how sure of a defect the search is, and what was decided."""
         about = self.finds.about(self._stems[name])
-        steps = [] if about is None else self.steps(about.names)
+        steps = [] if about is None else self.steps(about)
         return self._decided(name) | {
             "score": None if about is None else about.score(steps) // STEP,
             "found": about is not None and any(p >= s * STEP for p, s in zip(about.peaks, steps, strict=True)),
+            "peaks": {} if about is None else {n: p // STEP for n, p in zip(about.names, about.peaks, strict=True)},
             "made_by": None if about is None else about.made_by,
         }
 
@@ -393,11 +410,16 @@ class Session:
         learn_limits(search.engine.model, [encoding], good)
         steps = [step_of_logit(float(found[LIMIT])) for found in encoding.encodings]
         limits = dict(zip(encoding.names, steps, strict=True))
-        self._change_settings(limits=limits, step=min(limits.values()))
+        self._change_settings(limits=limits)
+
+    @property
+    def good(self) -> Path | None:
+        """The folder of good parts that tell the threshold."""
+        # an absolute folder, which is the one given at the start, stays as it is
+        return None if self.settings.good is None else self.images.root / self.settings.good
 
     def _good_images(self) -> GoodImages:
-        # an absolute folder, which is the one given at the start, stays as it is
-        return GoodImages.from_folder(self.images.root / str(self.settings.good), self.settings.false_alarms)
+        return GoodImages.from_folder(str(self.good), self.settings.false_alarms)
 
     def _is_known(self, name: str, made_by: str) -> bool:
         about = self.finds.about(self._stems[name])
@@ -405,7 +427,7 @@ class Session:
 
     def _score(self, name: str) -> int:
         about = self.finds.about(self._stems[name])
-        return -1 if about is None else about.score(self.steps(about.names))
+        return -1 if about is None else about.score(self.steps(about))
 
     # -- files -------------------------------------------------------------------------------------------------------
 

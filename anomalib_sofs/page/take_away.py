@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from anomalib_sofs.annotations.class_index import NAMES
+from anomalib_sofs.find import make_model
 from anomalib_sofs.results.coco_file import clear_drafts, write_coco
 from anomalib_sofs.results.files import written_whole
 from anomalib_sofs.results.folder import ResultsFolder
@@ -20,12 +21,14 @@ from .finds import PER_LOGIT, STEP, Find, logit_of
 from .report import report
 from .session import Session
 
+BUNDLE = "bundle"
+"""Folder of the bundle in the support folder."""
 COLUMNS = ("image", "class", "left", "top", "width", "height", "area_pixels", "mean_probability", "peak_probability")
 
 
 def result_of(session: Session, name: str, find: Find) -> Result:
     """Return what was found on an image as ``anomalib-sofs find --threshold`` would: the threshold lies at 0.5."""
-    steps = session.steps(find.names)
+    steps = session.steps(find)
     classes, _ = find.found(steps)
     limits = logit_of(np.asarray(steps) * STEP)[:, None, None]
     logits = logit_of(find.levels) + 0.5 / PER_LOGIT - limits  # levels are rounded down
@@ -80,6 +83,28 @@ def write_report(session: Session) -> Path:
     with written_whole(path) as file:
         file.write(report(session).encode())
     return path
+
+
+def write_bundle(session: Session) -> Path:
+    """Write what the runtime without PyTorch reads, with the support set and the thresholds of the page.
+
+    Raises:
+        ValueError: If nothing is marked.
+        OSError: If it cannot be written.
+        RuntimeError: If it does not do what the model does.
+    """
+    from anomalib_sofs.deploy import export_bundle  # noqa: PLC0415 - heavy, and not needed before
+
+    if not session.decisions.marked:
+        msg = "Nothing is marked yet: a bundle finds what was marked."
+        raise ValueError(msg)
+    options: dict[str, Any] = {"visualizer": False, "threshold": session.threshold}
+    if session.good is not None:
+        options |= {"good": session.good, "false_alarms": session.settings.false_alarms}
+    # not the model of the search: its head looks into the store of features
+    model = make_model(session.decisions.root, session.ckpt_path, options)
+    model.prepare_export()
+    return export_bundle(model, session.decisions.root / BUNDLE)
 
 
 def support_files(session: Session) -> list[Path]:

@@ -64,7 +64,14 @@ async function poll() {
 const current = () => S.state.images.find((image) => image.name === S.image);
 const version = (image) => [image.revision, image.made_by, JSON.stringify(S.state.limits), S.state.classes.length].join("|");
 const probability = (step) => 1 / (1 + Math.exp(-(step * PER_STEP + LOWEST)));
-const limit = (name) => Math.max(S.step, S.state.limits[name] || 0);
+// From which step on a class is found on an image: good parts tell a limit, and beyond it a find reaches down to its half.
+function limit(image, name) {
+  const told = S.state.limits[name], strict = Math.max(S.step, told || 0);
+  const half = Math.ceil(told / 2 - LOWEST / PER_STEP / 2);
+  return told && image.peaks[name] >= strict ? Math.min(Math.max(half, S.step), strict) : strict;
+}
+const sure = (image) => Math.max(-1, ...Object.values(image.peaks));
+const isFound = (image) => Object.entries(image.peaks).some(([name, peak]) => peak >= Math.max(S.step, S.state.limits[name] || 0));
 const percent = (step) => { const p = 100 * probability(step); return `${p > 99 ? p.toFixed(2) : p.toFixed(0)} %`; };
 
 function update(state) {
@@ -84,8 +91,7 @@ function update(state) {
 
 function sorted() {
   const searched = S.state.images.some((image) => image.score !== null);
-  const value = (image) => (image.score === null ? -1 : image.score);
-  return searched ? [...S.state.images].sort((a, b) => value(b) - value(a)) : S.state.images;
+  return searched ? [...S.state.images].sort((a, b) => isFound(b) - isFound(a) || sure(b) - sure(a)) : S.state.images;
 }
 
 function showClasses() {
@@ -106,11 +112,11 @@ function showList() {
   const items = new Map([...list.children].map((item) => [item.dataset.name, item]));
   const wanted = sorted().map((image) => {
     const item = items.get(image.name) || newItem(image);
-    const found = image.score !== null && image.found && image.score >= S.step;
+    const found = isFound(image);
     item.setAttribute("aria-selected", image.name === S.image);
     const [hit, decided] = item.querySelectorAll("small");
     hit.className = found ? "sofs-hit" : "";
-    hit.textContent = image.score === null ? "not searched" : found ? `found, ${percent(image.score)}` : "nothing found";
+    hit.textContent = image.score === null ? "not searched" : found ? `found, ${percent(sure(image))}` : "nothing found";
     const said = [...image.marked.map((name) => `marked: ${name}`), ...(image.good ? ["called good"] : []), ...(image.rejected ? ["rejected regions"] : [])];
     decided.textContent = said.join(", ");
     return item;
@@ -135,7 +141,7 @@ function newItem(image) {
 
 function showStatus() {
   const { running, phase, done, total, error, images } = S.state;
-  const hits = images.filter((image) => image.found && image.score >= S.step).length, searched = images.filter((image) => image.score !== null).length;
+  const hits = images.filter(isFound).length, searched = images.filter((image) => image.score !== null).length;
   $(".sofs-progress div").style.width = running ? `${total ? (100 * done) / total : 3}%` : "0";
   let text = running ? `${phase}${total ? `: ${done} of ${total} images` : " ..."}` : error || "";
   if (!text && !searched) text = images.some((image) => image.marked.length) ? "Marked. Now press Find." : "Mark a defect on one image: choose Brush and paint over it. Then press Find.";
@@ -318,7 +324,7 @@ function colour(known) {
   if (!known.codes || !S.state) return;
   const { width, height, data } = known.codes, classes = S.state.classes;
   const colours = [[0, 0, 0], ...classes.map((entry) => [1, 3, 5].map((i) => parseInt(entry.colour.slice(i, i + 2), 16)))];
-  const limits = [256, ...classes.map((entry) => limit(entry.name))];
+  const image = current(), limits = [256, ...classes.map((entry) => limit(image, entry.name))];
   const codes = new Uint16Array(width * height);
   for (let i = 0, j = 0; i < codes.length; i++, j += 4) {
     codes[i] = data[j + 2] || (data[j + 1] && data[j] >= limits[data[j + 1]] ? FOUND + data[j + 1] : 0);

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import label
 
+from anomalib_sofs import SofsInferencer
 from anomalib_sofs.model import SupportSet
 
 from .conftest import STRANGE, until
@@ -110,6 +111,16 @@ def test_paint_find_reject_find_again_take_away_restart(parts, scratched, serve,
     with seen.page.expect_download() as download:
         seen.page.click("#sofs-taken a:has-text('support folder')")
     assert download.value.suggested_filename == "support.zip"
+
+    # the bundle finds what the page finds
+    seen.page.click("#sofs-bundle")
+    seen.page.wait_for_selector("#sofs-taken a:has-text('bundle')", timeout=240_000)
+    image = scratched[STRANGE][0]
+    classes = SofsInferencer(parts / "support/bundle").predict(image).pred_mask
+    with Image.open(parts / f"support/results/{STRANGE[:-4]}_mask.png") as mask:
+        page_classes = np.asarray(mask)
+    assert (classes > 0).sum() > 100
+    assert ((classes > 0) != (page_classes > 0)).mean() < 0.002
 
     # restart
     server.kill()

@@ -41,7 +41,8 @@ def tidy(outputs: list[NotebookNode], folder: Path) -> list[NotebookNode]:
     printed = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
     lines = [line.rpartition("\r")[2] for line in CODES.sub("", printed).replace(f"{folder}/", "").splitlines()]
     text = "".join(f"{line}\n" for line in lines if line.strip() and not line.startswith("Predicting"))
-    shown = [output for output in outputs if output.output_type in {"execute_result", "display_data"}]
+    # what rich displays is text, which it prints as well in a terminal
+    shown = [output for output in outputs if "data" in output and "text/html" not in output.data]
     for output in shown:
         if "image/jpeg" in output.data:
             output.data.pop("image/png", None)

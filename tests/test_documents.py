@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalib_sofs.cli import COMMANDS
 from anomalib_sofs.data.surface_episodes import render_product
 from anomalib_sofs.data.surfaces import render
 
@@ -34,22 +35,16 @@ def things(tmp_path_factory):
     """The folders and files that the documents name: SUPPORT, IMAGES, GOOD, ROI, CLASSES, ROOT, and an image of one's own."""
     root = tmp_path_factory.mktemp("things")
     image, mask = render("casting", "crack", style=3, seed=1, size=SIZE)
-    save(
-        image,
-        root / "part_7.png",
-        root / "SUPPORT/image/part_7.png",
-        root / "IMAGES/part_7.png",
-        root / "CLASSES/crack/image/part_7.png",
-    )
-    save(
-        mask * np.uint8(255),
-        root / "part_7_mask.png",
-        root / "SUPPORT/mask/part_7.png",
-        root / "CLASSES/crack/mask/part_7.png",
-    )
+    mask *= np.uint8(255)
+    save(image, root / "part_7.png", root / "SUPPORT/image/part_7.png", root / "CLASSES/crack/image/part_7.png")
+    save(mask, root / "part_7_mask.png", root / "SUPPORT/mask/part_7.png", root / "CLASSES/crack/mask/part_7.png")
+    image[10:17, 30:71] = 20
+    save(image, root / "IMAGES/part_7.png")
     image, mask = render("casting", "pit", style=3, seed=2, size=SIZE)
-    save(image, root / "IMAGES/part_1.png", root / "CLASSES/pit/image/part_2.png")
+    save(image, root / "CLASSES/pit/image/part_2.png")
     save(mask * np.uint8(255), root / "CLASSES/pit/mask/part_2.png")
+    image[60:67, 40:81] = 20  # where the document of the page marks a rectangle
+    save(image, root / "IMAGES/part_1.png")
     for number in range(2):
         save(render("casting", None, style=3, seed=5 + number, size=SIZE)[0], root / f"GOOD/part_{number}.png")
     for name in ("part_1", "part_7"):
@@ -137,6 +132,15 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_package():
     pieces = [piece.strip(" .'") for message in messages for piece in re.split(r"\.\.\.", message)]
     missing = [piece for piece in pieces if len(piece) > 3 and piece not in source]
     assert not missing
+
+
+def test_the_reference_shows_every_command():
+    page = (REPOSITORY / "docs/reference/command_line.md").read_text()
+    benchmarks = re.search(r"TASKS = \{(.*)\}", (REPOSITORY / "anomalib_sofs/benchmark/__main__.py").read_text()).group(
+        1
+    )
+    wanted = [*COMMANDS, *(f"benchmark {name}" for name in re.findall(r'"(\w+)":', benchmarks))]
+    assert [name for name in wanted if f"<!-- help: {name} -->" not in page] == []
 
 
 def test_the_readme_is_short():

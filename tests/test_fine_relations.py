@@ -14,6 +14,7 @@ CHANNELS = (2, 3)
 def _stacked(classes):
     return FineRelations(*map(torch.stack, zip(*classes, strict=True)))
 
+
 DEFECT = torch.tensor([2.0, 0.0, -1.0, 3.0, 0.5])
 
 

@@ -1,4 +1,4 @@
-"""The code of the notebooks runs as it stands there."""
+"""The code of the notebook of the loop runs as it stands there; test_notebooks.py runs the others, with their pictures."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from .conftest import REPOSITORY
 
 
-@pytest.mark.parametrize("notebook", sorted((REPOSITORY / "examples").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", [REPOSITORY / "examples/mark_find_correct.ipynb"], ids=lambda path: path.stem)
 def test_the_notebook_runs(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -131,9 +131,7 @@ def test_marks_change_on_the_line_and_give_what_pytorch_gives(model, bundle, tmp
     assert np.array_equal(again.predict(query).anomaly_map, found.anomaly_map)
 
 
-def test_rejected_regions_threshold_least_area_region_and_limits_survive(
-    model, bundle, tmp_path, caplog, monkeypatch
-):
+def test_rejected_regions_threshold_least_area_region_and_limits_survive(model, bundle, tmp_path, caplog, monkeypatch):
     """One bundle with all that a model can be restricted by; the networks know nothing of it."""
 
     def copy_network(network, folder):
@@ -223,7 +221,9 @@ def test_a_missing_cut_or_changed_file_is_named(bundle, tmp_path):
     weights = copy / "features.bin"
     content = weights.read_bytes()
     weights.write_bytes(content[:1000])
-    with pytest.raises(BundleError, match=rf"features.bin has 1000 bytes instead of {len(content)}: .* not copied whole"):
+    with pytest.raises(
+        BundleError, match=rf"features.bin has 1000 bytes instead of {len(content)}: .* not copied whole"
+    ):
         SofsInferencer(copy)
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BundleError, match=r"features.bin was changed"):

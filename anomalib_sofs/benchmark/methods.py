@@ -123,7 +123,7 @@ def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
             methods += [Method(FULL, model, encoder), Method(ABLATED, main_map, encoder)]
         else:
             methods.append(Method(PAPER, model, encoder))
-    if not any(method.name == ABLATED for method in methods):
+    if weights not in HEADS and not any(method.name == ABLATED for method in methods):
         logger.warning(
             "The row %r is left out: %s does not hold a relation head, which it takes apart.", ABLATED, weights
         )

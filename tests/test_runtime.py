@@ -382,6 +382,31 @@ def test_run_says_in_one_line_what_is_wrong(bundle, images, tmp_path, arguments,
     assert not (tmp_path / "x").exists()
 
 
+def test_a_full_disk_ends_run_and_keeps_what_was_found(bundle, images, tmp_path, monkeypatch, capsys):
+    from anomalib_sofs.cli import main
+    from anomalib_sofs.results.files import unwritable, write_png
+
+    written = []
+
+    def until_full(image, path, **options):
+        if len(written) == 2:  # the map and the mask of the first image
+            raise unwritable(path.parent, OSError(28, "No space left on device"))
+        written.append(path)
+        write_png(image, path, **options)
+
+    monkeypatch.setattr("anomalib_sofs.cli.be_quiet", lambda: None)
+    monkeypatch.setattr("anomalib_sofs.results.writer.write_png", until_full)
+    assert main(["run", str(bundle), str(images), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"anomalib-sofs run: Results cannot be written to {tmp_path / 'predictions'}")
+    assert "No space left on device. Free some space" in said
+    found = json.loads((tmp_path / "predictions/coco.json").read_text())
+    assert [image["file_name"] for image in found["images"]] == ["a.png"]
+    assert {path.name for path in (tmp_path / "predictions" / images.name).iterdir()} == {
+        "a.json", "a_mask.png", "a_probability.png",
+    }  # fmt: skip
+
+
 def test_the_command_makes_a_bundle_from_a_support_folder(support_folder, tmp_path):
     done = run(
         "anomalib-sofs", "bundle", "--out", tmp_path / "parts", "--model.support", support_folder / "support",

@@ -48,7 +48,7 @@ class _Recorded(nn.Module):
 
 def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     """Yield the networks of a bundle."""
-    windows = torch.rand(2, 3, *SIDE)
+    windows = torch.rand(2, 3, *SIDE).to(model.mean)
     axes = [0, 2, 3]
 
     def features(images: Tensor) -> tuple[Tensor, ...]:
@@ -60,7 +60,7 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     yield Network(FEATURES, _Recorded(features), {"windows": windows}, {"windows": axes})
     yield Network(NORMAL, _Recorded(normal_features), {"windows": windows}, {"windows": axes})
     grids = dict(zip(("grid", "fine"), features(windows), strict=True))
-    classes = example_classes(grids["grid"].shape[1], grids["fine"].shape[1])
+    classes = example_classes(grids["grid"], grids["fine"])
     for name, keys in ((DECISION, INPUTS), (REJECTING, (*INPUTS, KEY))):
 
         def decision(grid: Tensor, fine: Tensor, *values: Tensor, keys: tuple[str, ...] = keys) -> tuple[Tensor, ...]:
@@ -70,15 +70,15 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
         yield Network(name, _Recorded(decision), grids | {key: classes[key] for key in keys}, free)
 
 
-def example_classes(coarse: int, fine: int) -> dict[str, Tensor]:
-    """Make up the encoding of two classes, stacked."""
-    k, e = 2, 3
+def example_classes(grid: Tensor, fine_grid: Tensor) -> dict[str, Tensor]:
+    """Make up the encoding of two classes, stacked, that fits features."""
+    k, e, coarse, fine = 2, 3, grid.shape[1], fine_grid.shape[1]
     shapes = {
         "scale": (coarse,), "mean": (coarse,), "precision": (coarse, coarse), "background": (BACKGROUND_CELLS, coarse),
         "contrast": (k, coarse), "directions": (k, 6, coarse), "sigma": (k, 6), "defect": (k, DEFECT_CELLS, coarse),
         "odds": (k,), "fine_directions": (k, 4, fine), "fine_sigma": (k,), KEY: (e, coarse),
     }  # fmt: skip
-    return {name: torch.rand(shape) for name, shape in shapes.items()}
+    return {name: torch.rand(shape).to(grid) for name, shape in shapes.items()}
 
 
 def write_network(network: Network, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -50,7 +51,7 @@ class Prediction:
     names: Sequence[str]
     """Class names, number 1 first."""
 
-    @property
+    @cached_property
     def regions(self) -> list[dict[str, Any]]:
         """What was found, region by region, see :func:`~anomalib_sofs.results.regions.describe_region`."""
         size = (self.pred_mask.shape[0], self.pred_mask.shape[1])

@@ -133,7 +133,7 @@ def built_for(path: str | Path, given: Built) -> Built:
         if name in options and options[name] != value:
             warn_once(
                 f"{path} {name}",
-                "%s was trained with head_options.%s %s: with %s it may find nothing that is right.",
+                "%s was trained with head_options.%s %s: with %s its figures do not hold.",
                 path.name,
                 name,
                 options[name],

@@ -152,7 +152,7 @@ def test_sofs_takes_layers_window_and_options_from_the_file_and_says_so(trained,
 def test_what_is_given_wins_with_a_warning_where_it_contradicts_the_file(trained, caplog):
     model = Sofs(head="paper", weights=trained, window_size=96, head_options={"scale_features": False, "coreset": 10})
     assert (model.model.head.windows.size, model.model.head.scale_features) == (96, False)
-    assert "head.safetensors was trained with head_options.scale_features True: with False it may find" in caplog.text
+    assert "head.safetensors was trained with head_options.scale_features True: with False its figures" in caplog.text
     assert "coreset" not in caplog.text
 
 

@@ -113,6 +113,12 @@ def largest(x: Array, count: int, fill: float) -> Array:
     return -np.sort(-found, axis=1).reshape(*x.shape[:-1], count)
 
 
+def descending(x: Array) -> Array:
+    """Sort along the last axis, the largest first; the order of equal values shows nowhere."""
+    # the standard's own sort of torch is a stable one, which has no word in ONNX
+    return x.sort(dim=-1, descending=True).values if is_torch_array(x) else -np.sort(-x, axis=-1)
+
+
 def sigmoid(x: Array) -> Array:
     """Return the logistic function of logits, minus infinity included."""
     if is_torch_array(x):

@@ -30,6 +30,7 @@ def speed(file: Path, *options: object) -> list[dict]:
     return content["rows"]
 
 
+@pytest.mark.slow
 def test_every_engine_that_works_is_a_row_and_anomalibs_model_beside_it(tmp_path, capsys):
     file = tmp_path / "new/speed.json"
     rows = speed(file, "--sizes", "96", "--heads", "relation,padim")

@@ -63,8 +63,8 @@ def test_training_on_episodes_prints_one_table_and_says_where_pictures_are(episo
     assert values["mIoU"] == pytest.approx(np.mean([values[name] for name in classes]), abs=1e-6)
     pictures = sorted(pictures_folder(output).glob("wood_0/*/*.png"))
     assert len(pictures) == 3 * len(classes) + 3  # every defective query and every good part
-    # what was marked, query, truth, probability and prediction side by side, enlarged by a whole number
-    assert 4 * 256 + 96 < Image.open(pictures[0]).width <= 5 * 256 + 4 * 6
+    # what was marked and the largest find, then query, truth, probability and prediction, side by side
+    assert 4 * 256 + 2 * 96 < Image.open(pictures[0]).width <= 6 * 256 + 5 * 6
     assert checkpoint(folder).is_file()
 
 

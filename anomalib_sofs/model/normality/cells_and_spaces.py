@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from array_api_compat import array_namespace
 
-from anomalib_sofs.arrays import Array, bilinear
+from anomalib_sofs.arrays import Array, bilinear, descending
 from anomalib_sofs.model.support_crops import Features, SupportCrops
 from anomalib_sofs.windows import Windows
 
@@ -87,7 +87,7 @@ class CellSpaceDetector(AnomalyDetector):
     def score(self, maps: Array) -> Array:
         """Return the mean of the highest values of the part map ``(B,)``; a sort and a mask, so that it exports."""
         xp = array_namespace(maps)
-        values = xp.sort(xp.reshape(maps[:, 1, ...], (maps.shape[0], -1)), axis=1, descending=True)
+        values = descending(xp.reshape(maps[:, 1, ...], (maps.shape[0], -1)))
         ones = xp.ones_like(values)
         top = xp.astype(xp.cumulative_sum(ones, axis=1) - 1 < TOP * values.shape[1], values.dtype)
         return xp.sum(values * top, axis=1) / xp.sum(top, axis=1)

@@ -15,7 +15,6 @@ from .query_files import check_queries, nothing_left, report, summary
 logger = logging.getLogger(__name__)
 
 
-
 class QueryCheck(Callback):
     """Takes out of a list of files to predict what is no image, is a result of ours, or cannot be read.
 

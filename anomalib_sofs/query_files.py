@@ -115,20 +115,10 @@ def _fault_of_values(file: Path, error: Exception | None = None) -> str:
 
 def report(checked: Checked) -> None:
     """Say what was left out, and why."""
-    if checked.hidden:
-        logger.warning(
-            "%d file(s) are no images (%s%s) and were left out.",
-            len(checked.hidden),
-            checked.hidden[0],
-            ", ..." if len(checked.hidden) > 1 else "",
-        )
-    if checked.results:
-        logger.warning(
-            "%d file(s) are results of earlier runs (%s%s) and were left out.",
-            len(checked.results),
-            checked.results[0],
-            ", ..." if len(checked.results) > 1 else "",
-        )
+    for files, what in ((checked.hidden, "no images"), (checked.results, "results of earlier runs")):
+        if files:
+            more = ", ..." if len(files) > 1 else ""
+            logger.warning("%d file(s) are %s (%s%s) and were left out.", len(files), what, files[0], more)
     for _, reason in checked.skipped:
         logger.warning("Skipped: %s", reason)
 

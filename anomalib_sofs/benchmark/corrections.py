@@ -93,9 +93,8 @@ def category_rows(
     images = 0
     for name, group in defects(samples).groupby("label"):
         files = list(zip(group["image_path"], group["mask_path"], strict=True))
-        marked = choose_support(files[1:], 1, seed=seed, category=category, defect_class=str(name), query=files[0][0])[
-            0
-        ]
+        query = files[0][0]
+        (marked,) = choose_support(files[1:], 1, seed=seed, category=category, defect_class=str(name), query=query)
         others = [file for file in files if file != marked][: arguments.limit]
         seen = [*(_seen(*file) for file in others), *(_seen(path, "") for path in good)]
         found, corrected = corrections(model, marked, seen, rounds, progress, f"{category}, {name}, seed {seed}")

@@ -1,5 +1,6 @@
 """Make a bundle for the runtime without PyTorch, and compare it with the model before it appears under its name."""
 
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,6 +23,8 @@ from .networks import networks, write_network
 
 if TYPE_CHECKING:
     from anomalib_sofs.model import Sofs
+
+logger = logging.getLogger(__name__)
 
 ALLOWED = 1e-3
 """Largest difference of maps and scores from PyTorch."""
@@ -112,7 +115,11 @@ def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
     sizes = list(PROBES)
     if support.roi is not None:
         if not support.roi.fixed:
-            return  # masks belong to the user's own images, by name
+            logger.warning(
+                "The bundle was not compared with PyTorch: its regions of interest belong to images by name. Compare "
+                "`anomalib-sofs run` with `anomalib-sofs find` on one of them."
+            )
+            return
         sizes = [(height, width) for height, width, _ in support.roi.masks.values()]
     for size in sizes:
         pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

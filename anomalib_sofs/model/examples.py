@@ -93,9 +93,9 @@ class Examples:
         self.images = [
             checked_image(self.as_array(image), path) for image, path in zip(self.images, self.paths, strict=True)
         ]
-        self.rejected = [None if region is None else self.as_array(region) for region in self.rejected] or [
-            None
-        ] * len(self.images)
+        self.rejected = [None if region is None else self.as_array(region) for region in self.rejected] or [None] * len(
+            self.images
+        )
         self.masks = [
             _checked_mask(self.as_array(mask)) if region is None else _ignoring(self.as_array(mask))
             for mask, region in zip(self.masks, self.rejected, strict=True)
@@ -282,6 +282,7 @@ def _check_background(mask: Array, path: str) -> None:
 
 def _size(values: Array) -> str:
     return f"{values.shape[-1]} x {values.shape[-2]}"
+
 
 def record_of(support: Examples) -> SupportRecord:
     """Describe a support set for whoever reads the results."""

@@ -43,9 +43,7 @@ class Done(NamedTuple):
     """Images that could not be read, and why."""
 
 
-def run(
-    bundle: str | Path, images: Path, out: Path, *, workers: int | None = None, device: str = "CPU"
-) -> Done:
+def run(bundle: str | Path, images: Path, out: Path, *, workers: int | None = None, device: str = "CPU") -> Done:
     """Find in images what the support set of a bundle marks, and write what ``anomalib predict`` writes.
 
     Args:

@@ -87,9 +87,7 @@ def watch(
         lock.release()
 
 
-def _search(
-    inferencer: SofsInferencer, ledger: "_Ledger", arrived: "queue.Queue[Path]", say: Say, stop: Event
-) -> None:
+def _search(inferencer: SofsInferencer, ledger: "_Ledger", arrived: "queue.Queue[Path]", say: Say, stop: Event) -> None:
     writer = Writer(ledger.out, ledger.folder)
     while not stop.is_set():
         try:

@@ -138,9 +138,7 @@ class AnomalyDetector(ABC):
         with full_precision(windows):
             return self.features(backbone, windows)
 
-    def predict(
-        self, backbone: Extractor, image: Array, support: Described, inside: Array | None = None
-    ) -> Prediction:
+    def predict(self, backbone: Extractor, image: Array, support: Described, inside: Array | None = None) -> Prediction:
         """Compare normalised images ``(B, 3, H, W)`` of any size with what is normal.
 
         Pixels that are not ``inside (B or 1, 1, H, W)`` count for nothing. Where all regions are too small, the score

@@ -53,6 +53,28 @@ def test_the_odds_move_by_what_the_head_finds_at_first_in_the_support_itself():
     assert float(moved) != 0
 
 
+@torch.no_grad()
+def test_a_class_knows_how_far_its_defect_stands_out_in_its_own_crops_once_their_odds_are_moved():
+    """The networks are asked once for each crop: odds are added to their logits as they are."""
+    model = default_model()
+    asked = []
+    first = model.head.first_logits
+    model.head.first_logits = lambda *given: asked.append(1) or first(*given)
+    try:
+        found = model.encode(support(DARK)).encodings[0]["distance"]
+    finally:
+        del model.head.first_logits
+    plain = plain_encoding(model, [DARK])["defect"]
+    crops = crops_of(model, DARK)
+    assert len(asked) == len(crops.masks) == 2
+    distances = []
+    for features, mask in zip(crops.features(partial(model.head.features, model.backbone)), crops.masks, strict=True):
+        level = marked_level(model.head.look(features, stacked([plain])).maps[0, 1], mask)
+        moved = plain | {"odds": plain["odds"] + shift([level])}
+        distances.append(model.head.look(features, stacked([moved])).distance[0, 0])
+    assert float(found) == pytest.approx(float(sum(distances)) / 2, abs=1e-4)
+
+
 def test_a_normal_image_beside_the_marked_one_has_no_level():
     model = default_model()
     pairs = [DARK, NORMAL]

@@ -9,6 +9,7 @@ import openvino as ov
 import torch
 from torch import Tensor, nn
 
+from anomalib_sofs.model.backbone import even_sides
 from anomalib_sofs.model.exporting.quiet import quiet_export
 from anomalib_sofs.model.relation.fine_statistics import FineRelations
 from anomalib_sofs.model.relation.head import RelationHead
@@ -52,7 +53,8 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     axes = [0, 2, 3]
 
     def features(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(head.features(model.backbone, model.normalise(images)))
+        with even_sides(model.backbone):  # twice a multiple of 32 pixels, halved four times
+            return tuple(head.features(model.backbone, model.normalise(images)))
 
     def normal_features(images: Tensor) -> tuple[Tensor, ...]:
         return tuple(model.detector.features(model.backbone, model.normalise(images)))
@@ -64,7 +66,8 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     for name, keys in ((DECISION, INPUTS), (REJECTING, (*INPUTS, KEY))):
 
         def decision(grid: Tensor, fine: Tensor, *values: Tensor, keys: tuple[str, ...] = keys) -> tuple[Tensor, ...]:
-            return tuple(head.look([grid, fine], dict(zip(keys, values, strict=True))))
+            first = head.first_logits([grid, fine], dict(zip(keys, values, strict=True)))
+            return (*head.look_again(first, grid), first)
 
         free = dict.fromkeys(grids, axes) | {key: [0] for key in keys if key not in SHARED or key == KEY}
         yield Network(name, _Recorded(decision), grids | {key: classes[key] for key in keys}, free)

@@ -1,7 +1,8 @@
 """Frozen feature extractors: any timm model, its raw intermediate feature maps."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,16 @@ class StaticSameConv2d(nn.Conv2d):
     longer shape expressions. Sides of our inputs are multiples of 16 or 32, so the parity is known almost everywhere.
     """
 
+    even = False
+    """Whether both sides of the input are known to be even, see :func:`even_sides`."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Pad by ``kernel - stride``, plus one before an odd side where the stride is 2, and convolve."""
         padding: list[int] = []
         for axis in (-1, -2):
             kernel, stride = self.kernel_size[axis], self.stride[axis]
             total = kernel - stride
-            odd = x.shape[axis] % 2 if stride == 2 else 0  # noqa: PLR2004
+            odd = x.shape[axis] % 2 if stride == 2 and not self.even else 0  # noqa: PLR2004
             padding += [total // 2 + odd, total - total // 2]
         return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
@@ -95,6 +99,22 @@ def fix_same_padding(net: nn.Module) -> None:
     dynamic: list[Any] = [module for module in net.modules() if isinstance(module, Conv2dSame)]
     for module in dynamic:
         module.__class__ = StaticSameConv2d
+
+
+@contextmanager
+def even_sides(net: nn.Module) -> Iterator[None]:
+    """Promise that both sides of every feature map are even where a stride of 2 halves them.
+
+    A recorded graph then knows its padding, and engines make it part of the convolution instead of copying every map.
+    """
+    padded = [module for module in net.modules() if isinstance(module, StaticSameConv2d)]
+    for module in padded:
+        module.even = True
+    try:
+        yield
+    finally:
+        for module in padded:
+            module.even = False
 
 
 def fold_batch_norms(net: nn.Module) -> None:

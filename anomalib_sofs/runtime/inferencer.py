@@ -176,7 +176,8 @@ class SofsInferencer:
         if normal:
             classes = self._detector.encode(self._networks.normal_features, crops)
         else:
-            classes = encode_marks(crops, self._networks.features, self._networks.look, self._channels)
+            networks = self._networks
+            classes = encode_marks(crops, networks.features, networks.first, networks.look, self._channels)
         arrays = [_single(one) for one in classes.values()]
         return Encoded(list(classes), arrays, normal=normal, whole=normal, record=record_of(examples))
 

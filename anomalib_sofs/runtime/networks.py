@@ -17,6 +17,8 @@ from .bundle import DECISION, FEATURES, NORMAL, REJECTING
 Values = NDArray[np.float32]
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 """On new processors OpenVINO would take BF16 by itself."""
+FIRST = 2
+"""Output of a decision that holds the logits of the first look, after those that are a :class:`Look`."""
 REJECTED = "rejected"
 """Name of the exemplars of rejected regions in an encoding."""
 
@@ -61,6 +63,13 @@ class Networks:
         return self._core.compile_model(self._read(name), self._device, OPTIONS)
 
     @cached_property
+    def _first(self) -> ov.CompiledModel:
+        """The decision as far as the first look."""
+        whole = self._read(DECISION)
+        part = ov.Model([whole.get_results()[FIRST]], whole.get_parameters(), "first")
+        return self._core.compile_model(part, self._device, OPTIONS)
+
+    @cached_property
     def _features(self) -> ov.CompiledModel:
         return self._compiled(FEATURES)
 
@@ -81,14 +90,16 @@ class Networks:
         del layers
         return _outputs(self._normal([as_floats(images)]))
 
+    def first(self, features: Sequence[Values], classes: Mapping[str, Values]) -> Values:
+        """Judge features by the encoding of K classes without rejected regions, stacked: logits of the first look."""
+        return _judged(self._first, features, classes)[0]
+
     def look(self, features: Sequence[Values], classes: Mapping[str, Values]) -> Look:
-        """Judge features by the encoding of K classes, stacked."""
+        """Judge features by the encoding of K classes, stacked, twice."""
         name = REJECTING if REJECTED in classes else DECISION
         if name not in self._decisions:
             self._decisions[name] = self._compiled(name)
-        network = self._decisions[name]
-        named = {"grid": features[0], "fine": features[1], **classes}
-        return Look(*_outputs(network([named[port.any_name] for port in network.inputs])))
+        return Look(*_judged(self._decisions[name], features, classes)[:FIRST])
 
     def windows(self, classes: Mapping[str, Values], jobs: int | None = None) -> "WindowQueue":
         """Prepare to judge windows by the encoding of K classes, several at a time.
@@ -143,6 +154,11 @@ class WindowQueue:
             raise error
 
 
+def _judged(network: ov.CompiledModel, features: Sequence[Values], classes: Mapping[str, Values]) -> list[Values]:
+    named = {"grid": features[0], "fine": features[1], **classes}
+    return _outputs(network([named[port.any_name] for port in network.inputs]))
+
+
 def _outputs(results: Any) -> list[Values]:
     return [results[i] for i in range(len(results))]
 
@@ -152,4 +168,4 @@ def _joined(features: ov.Model, decision: ov.Model) -> ov.Model:
     inputs = {parameter.get_output_tensor(0).any_name: parameter for parameter in decision.get_parameters()}
     for name, result in zip(("grid", "fine"), features.get_results(), strict=True):
         inputs.pop(name).output(0).replace(result.input_value(0))
-    return ov.Model(decision.get_results(), [*features.get_parameters(), *inputs.values()], "window")
+    return ov.Model(decision.get_results()[:FIRST], [*features.get_parameters(), *inputs.values()], "window")

@@ -43,6 +43,22 @@ def mean_of(arrays: Iterable[Array]) -> Array:
     return xp.mean(xp.stack(rows), axis=0)
 
 
+def mean_cell(cells: Array, chosen: Array) -> Array:
+    """Return the mean ``(C,)`` of the chosen ``(n,)`` of the cells ``(C, n)``."""
+    xp = array_namespace(cells)
+    return cells @ xp.astype(chosen, cells.dtype) / xp.count_nonzero(chosen)
+
+
+def second_moment(cells: Array, chosen: Array) -> Array:
+    """Return the mean outer product ``(C, C)`` of the chosen ``(n,)`` of the cells ``(C, n)``.
+
+    The others become 0 instead of being left out: to gather columns takes longer than the product.
+    """
+    xp = array_namespace(cells)
+    kept = cells * xp.astype(chosen, cells.dtype)
+    return kept @ kept.T / xp.count_nonzero(chosen)
+
+
 def weighted_mean(x: Array, weights: Array) -> Array:
     """Return the mean ``(C,)`` of rows ``(n, C)``."""
     xp = array_namespace(x)

@@ -10,7 +10,16 @@ from array_api_compat import array_namespace
 
 from anomalib_sofs.arrays import Array, cell_means
 
-from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, variance, weighted_mean
+from .discriminant import (
+    clear_background,
+    directions_by_layer,
+    discriminant,
+    mean_cell,
+    mean_of,
+    second_moment,
+    variance,
+    weighted_mean,
+)
 
 SHRINKAGE = 0.3, 5.0
 """Of the covariance behind ``both`` and ``both_stiff``."""
@@ -43,13 +52,12 @@ def reduce_fine(grid: Array, mask: Array, ignored: Array | None = None) -> FineI
     xp = array_namespace(grid)
     planes = (mask, xp.zeros_like(mask) if ignored is None else ignored)
     clear = clear_background(*(cell_means(plane, 2) for plane in planes))
-    clear = xp.repeat(xp.repeat(clear, 2, axis=0), 2, axis=1)
-    x, share = xp.reshape(grid, (grid.shape[0], -1)).T, xp.reshape(mask, (-1,))
-    background = x[xp.reshape(clear, (-1,))]
-    mean = xp.mean(background, axis=0)
-    rest, hit = background - mean, share > 0
-    contrast = weighted_mean(x[hit] - mean, share[hit]) if bool(xp.any(hit)) else None
-    return FineImage(rest.T @ rest / rest.shape[0], contrast)
+    clear = xp.reshape(xp.repeat(xp.repeat(clear, 2, axis=0), 2, axis=1), (-1,))
+    x, share = xp.reshape(grid, (grid.shape[0], -1)), xp.reshape(mask, (-1,))
+    x = x - mean_cell(x, clear)[:, None]
+    (hit,) = xp.nonzero(share > 0)
+    contrast = weighted_mean(xp.take(x, hit, axis=1).T, share[hit]) if hit.shape[0] else None
+    return FineImage(second_moment(x, clear), contrast)
 
 
 def encode_fine(

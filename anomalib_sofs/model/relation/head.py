@@ -113,7 +113,9 @@ class RelationHead(nn.Module):
         """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
         # one crop must not change the statistics of batches
         with evaluating(self):
-            return encode_marks(crops, partial(self.features, backbone), self.look, self.channels)
+            return encode_marks(
+                crops, partial(self.features, backbone), self.first_logits, self.look, self.channels
+            )
 
     def statistics(
         self, features: Iterable[Features], masks: Sequence[Tensor], labels: Sequence[str]
@@ -143,9 +145,13 @@ class RelationHead(nn.Module):
 
         What is costly runs once for all classes.
         """
-        first = self.first_logits(features, classes)
+        return self.look_again(self.first_logits(features, classes), features[0])
+
+    @staticmethod
+    def look_again(first: Tensor, grid: Tensor) -> Look:
+        """Take the second look at the coarse grids ``(n, C, h, w)`` of n windows, whose first logits are known."""
         with full_precision(first):
-            second, distance = self_supported(first, features[0])
+            second, distance = self_supported(first, grid)
             both = torch.cat([second, first], 1)
             return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from array_api_compat import array_namespace
 
-from anomalib_sofs.arrays import Array, as_given, cell_means, full_precision, to_numpy
+from anomalib_sofs.arrays import Array, as_given, bilinear, cell_means, full_precision, to_numpy
 
 from .calibration import marked_level, shift
 from .discriminant import mean_of
 from .evidence import region_pixels
 from .fine_statistics import FineImage, encode_fine, reduce_fine
 from .rejections import KEY, LEVEL, rejected_cells, rejected_level
+from .self_support import standing_out
 from .statistics import encode_support
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ class Look(NamedTuple):
     """How far what was found stands out from its background ``(n, K)``, see :mod:`.self_support`."""
 
 
+FirstLook = Callable[[Features, Encoding], Array]
+"""Judges features by the encoding of K classes, stacked: logits on the fine grid ``(n, K, 2h, 2w)``."""
 Looks = Callable[[Features, Encoding], Look]
-"""Judges features by the encoding of K classes, stacked."""
+"""Judges them twice."""
 
 
 class Channels(NamedTuple):
@@ -65,12 +68,14 @@ def stacked(encodings: Sequence[Encoding]) -> Encoding:
     }
 
 
-def encode_marks(crops: "SupportCrops", extract: Extract, look: Looks, channels: Channels) -> dict[str, Encoding]:
+def encode_marks(
+    crops: "SupportCrops", extract: Extract, first: FirstLook, look: Looks, channels: Channels
+) -> dict[str, Encoding]:
     """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
     shown = crops.without_rejected
     encodings = describe(shown.features(extract), shown.masks, shown.labels, channels, shown.ignored)
     marked = shown.marked
-    encodings = calibrated(encodings, marked.features(extract), marked.masks, marked.labels, look)
+    encodings = calibrated(encodings, marked.features(extract), marked.masks, marked.labels, first)
     if crops.support.shows_rejected:
         return told_apart(encodings, extract, look, crops.with_rejected, channels)
     return encodings
@@ -124,7 +129,7 @@ def calibrated(
     features: Iterable[Features],
     masks: Sequence[Array],
     labels: Sequence[str],
-    look: Looks,
+    first: FirstLook,
 ) -> dict[str, Encoding]:
     """Shift the odds of each class by what the head finds in its support, and count the pixels of its regions.
 
@@ -135,19 +140,19 @@ def calibrated(
         features: Of the marked crops.
         masks: Their masks.
         labels: Their classes.
-        look: The network.
+        first: The network; odds are part of its logits as they are, so that it is asked once.
     """
     levels: dict[str, list[Array]] = {name: [] for name in encodings}
     pixels: dict[str, list[Array]] = {name: [] for name in encodings}
     distances: dict[str, list[Array]] = {name: [] for name in encodings}
     for crop, mask, name in zip(features, masks, labels, strict=True):
         encoding = encodings[name]
-        first = look(crop, stacked([encoding])).maps[0, 1, ...]
-        level = marked_level(first, mask)
+        logits = first(crop, stacked([encoding]))
+        level = marked_level(bilinear(logits, mask.shape)[0, 0, ...], mask)
         levels[name].append(level)
-        pixels[name].append(as_given(to_numpy(region_pixels(mask)), first))
-        moved = encoding | {"odds": encoding["odds"] + shift([level])}
-        distances[name].append(look(crop, stacked([moved])).distance[0, 0])
+        pixels[name].append(as_given(to_numpy(region_pixels(mask)), logits))
+        with full_precision(crop[0]):
+            distances[name].append(standing_out(logits + shift([level]), crop[0])[0, 0])
     return {
         name: encoding
         | {

@@ -5,11 +5,14 @@ The support's defect and the query's differ by light, wear and the part; two def
 more, along the discriminant of its own defect from its own background.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from array_api_compat import array_namespace
+
+from anomalib_sofs.arrays import Array, cell_means, sigmoid
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHARPNESS = 2.0
 """Factor of the logits by which cells count as defect: doubtful ones hardly do."""
@@ -24,22 +27,33 @@ MIDDLE = 0.7
 class _Background(NamedTuple):
     """Cells of a query, and how each class sees them as background."""
 
-    cells: Tensor  # (B, C, n)
-    weights: Tensor  # (B, K, n) sum 1
-    mean: Tensor  # (B, C, K)
-    scale: Tensor  # (B, C, K) 1 / standard deviation
+    cells: Array  # (B, C, n)
+    weights: Array  # (B, K, n) sum 1
+    mean: Array  # (B, C, K)
+    scale: Array  # (B, C, K) 1 / standard deviation
 
 
-def _background(cells: Tensor, found: Tensor) -> _Background:
+class _Apart(NamedTuple):
+    """How the defect of each class stands apart from its background in the query itself."""
+
+    cells: Array  # (B, C, n), centred
+    direction: Array  # (B, C, K) background at 0, defect at 1
+    mean: Array  # (B, C, K) of the background
+    distance: Array  # (B, K) squared Mahalanobis distance between the two
+
+
+def _background(cells: Array, found: Array) -> _Background:
     """Weigh the cells ``(B, C, n)`` by how little of a defect was found in them ``(B, K, n)``."""
+    xp = array_namespace(cells)
     weights = (1 - found) ** 4
-    weights = weights / weights.sum(2, keepdim=True).clamp_min(1e-6)
-    mean = cells @ weights.transpose(1, 2)
-    variance = cells.square() @ weights.transpose(1, 2) - mean.square()
-    return _Background(cells, weights, mean, 1 / variance.clamp_min(1e-6).sqrt())
+    weights = weights / xp.sum(weights, axis=2, keepdims=True).clip(1e-6, None)
+    by_cell = xp.matrix_transpose(weights)
+    mean = cells @ by_cell
+    variance = (cells * cells) @ by_cell - mean * mean
+    return _Background(cells, weights, mean, 1 / xp.sqrt(variance.clip(1e-6, None)))
 
 
-def _discriminant(background: _Background, contrast: Tensor) -> Tensor:
+def _discriminant(background: _Background, contrast: Array) -> Array:
     """Solve ``(correlation + 1) direction = contrast`` by conjugate gradients: matrix products only, so it exports.
 
     Args:
@@ -47,23 +61,53 @@ def _discriminant(background: _Background, contrast: Tensor) -> Tensor:
         contrast: Of each class, scaled ``(B, C, K)``.
     """
     cells, weights, mean, scale = background
-    direction, rest, step = torch.zeros_like(contrast), contrast, contrast
-    length = rest.square().sum(1, keepdim=True)
+    xp = array_namespace(cells)
+    direction, rest, step = xp.zeros_like(contrast), contrast, contrast
+    length = xp.sum(rest * rest, axis=1, keepdims=True)
     for _ in range(CG_STEPS):
         scaled = step * scale
-        along = scaled.transpose(1, 2) @ cells - (scaled * mean).sum(1)[..., None]
+        along = xp.matrix_transpose(scaled) @ cells - xp.sum(scaled * mean, axis=1)[..., None]
         along = along * weights
-        moved = (cells @ along.transpose(1, 2) - mean * along.sum(2)[:, None]) * scale + step
-        amount = length / (step * moved).sum(1, keepdim=True).clamp_min(1e-12)
+        moved = (cells @ xp.matrix_transpose(along) - mean * xp.sum(along, axis=2)[:, None, :]) * scale + step
+        amount = length / xp.sum(step * moved, axis=1, keepdims=True).clip(1e-12, None)
         direction = direction + amount * step
         rest = rest - amount * moved
-        shorter = rest.square().sum(1, keepdim=True)
-        step = rest + shorter / length.clamp_min(1e-12) * step
+        shorter = xp.sum(rest * rest, axis=1, keepdims=True)
+        step = rest + shorter / length.clip(1e-12, None) * step
         length = shorter
     return direction
 
 
-def self_supported(logits: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+def _apart(found: Array, grid: Array) -> _Apart:
+    """Tell the defects of a query from its background.
+
+    Args:
+        found: How much of the defect of each class was found in each cell ``(B, K, h, w)``, 0..1.
+        grid: Features ``(B, C, h, w)``.
+    """
+    xp = array_namespace(grid)
+    grid = grid - xp.mean(grid, axis=(2, 3), keepdims=True)  # for the variances: differences of squares
+    # a quarter of the background tells as much
+    background = _background(*(_flat(x[:, :, ::2, ::2]) for x in (grid, found)))
+    share, cells = _flat(found), _flat(grid)
+    share = share / xp.sum(share, axis=2, keepdims=True).clip(1e-6, None)
+    contrast = (cells @ xp.matrix_transpose(share) - background.mean) * background.scale
+    direction = _discriminant(background, contrast)
+    distance = xp.sum(direction * contrast, axis=1).clip(1e-6, None)
+    return _Apart(cells, direction * background.scale / distance[:, None, :], background.mean, distance)
+
+
+def _flat(x: Array) -> Array:
+    return array_namespace(x).reshape(x, (*x.shape[:2], -1))
+
+
+def standing_out(logits: Array, grid: Array) -> Array:
+    """Return how far the defect of each class stands out, see :func:`self_supported`, ``(B, K)``."""
+    distance = _apart(cell_means(sigmoid(SHARPNESS * logits), 2), grid).distance
+    return array_namespace(distance).log(distance)
+
+
+def self_supported(logits: "Tensor", grid: "Tensor") -> tuple["Tensor", "Tensor"]:
     """Add to the logits of a query what its own defect and background say.
 
     Args:
@@ -74,17 +118,12 @@ def self_supported(logits: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         Logits ``(B, K, 2h, 2w)``, and how far the defect stands out: the logarithm of the squared Mahalanobis distance
         between defect and background ``(B, K)``.
     """
+    import torch  # noqa: PLC0415 - only the network is computed here, which the runtime has exported
+    from torch.nn import functional as F  # noqa: N812, PLC0415
+
     found = F.avg_pool2d((SHARPNESS * logits).sigmoid(), 2)
-    grid = grid - grid.mean((2, 3), keepdim=True)  # for the variances: differences of squares
-    # a quarter of the background tells as much
-    background = _background(grid[:, :, ::2, ::2].flatten(2), found[:, :, ::2, ::2].flatten(2))
-    share, x = found.flatten(2), grid.flatten(2)
-    share = share / share.sum(2, keepdim=True).clamp_min(1e-6)
-    contrast = (x @ share.transpose(1, 2) - background.mean) * background.scale
-    direction = _discriminant(background, contrast)
-    distance = (direction * contrast).sum(1).clamp_min(1e-6)
-    direction = direction * background.scale / distance[:, None]
-    along = direction.transpose(1, 2) @ x - (direction * background.mean).sum(1)[..., None]
+    cells, direction, mean, distance = _apart(found, grid)
+    along = direction.transpose(1, 2) @ cells - (direction * mean).sum(1)[..., None]
     along = F.interpolate(
         along.clamp(-0.5, 1.5).view(*found.shape), size=logits.shape[-2:], mode="bilinear", align_corners=False
     )

@@ -7,7 +7,17 @@ from array_api_compat import array_namespace, device
 
 from anomalib_sofs.arrays import Array, as_given, by_layer, drawn, to_numpy, unit
 
-from .discriminant import clear_background, directions_by_layer, discriminant, mean_of, shrunk, variance, weighted_mean
+from .discriminant import (
+    clear_background,
+    directions_by_layer,
+    discriminant,
+    mean_cell,
+    mean_of,
+    second_moment,
+    shrunk,
+    variance,
+    weighted_mean,
+)
 from .surround import surround
 
 DEFECT_CELLS, BACKGROUND_CELLS = 32, 64
@@ -55,25 +65,22 @@ class _Image(NamedTuple):
     local_defect: Array  # (d, C)
 
 
-def _cells(grid: Array) -> Array:
-    """Return the cells of a grid ``(C, h, w)`` as rows ``(n, C)``."""
-    return array_namespace(grid).reshape(grid, (grid.shape[0], -1)).T
-
-
 def _reduce(grid: Array, share: Array, bg: Array, exemplars: Sequence[int]) -> _Image:
     xp = array_namespace(grid)
-    hit = share > 0
-    x = _cells(grid)
-    mean = xp.mean(x[bg], axis=0)
-    rest = x[bg] - mean
-    local = _cells(grid - surround(grid))
-    local_rest = local[bg]
-    count = rest.shape[0]
-    chosen = xp.asarray(exemplars, dtype=xp.int64, device=device(grid))
+    (clear,), (hit,) = xp.nonzero(bg), xp.nonzero(share > 0)
+    chosen = xp.take(clear, xp.asarray(exemplars, dtype=xp.int64, device=device(grid)), axis=0)
+    x, local = (xp.reshape(planes, (grid.shape[0], -1)) for planes in (grid, grid - surround(grid)))
+    mean = mean_cell(x, bg)
+    x = x - mean[:, None]
     return _Image(
-        mean, rest.T @ rest / count, xp.mean(local_rest, axis=0), local_rest.T @ local_rest / count,
-        xp.take(rest, chosen, axis=0), xp.mean(share), share[hit], x[hit] - mean, local[hit],
+        mean, second_moment(x, bg), mean_cell(local, bg), second_moment(local, bg),
+        _rows(x, chosen), xp.mean(share), share[hit], _rows(x, hit), _rows(local, hit),
     )  # fmt: skip
+
+
+def _rows(cells: Array, chosen: Array) -> Array:
+    """Return some of the cells ``(C, n)`` as rows ``(m, C)``."""
+    return array_namespace(cells).take(cells, chosen, axis=1).T
 
 
 def _reduced(grids: Iterable[Array], masks: Sequence[Array], ignored: Sequence[Array]) -> list[_Image]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,10 +172,60 @@ def test_rejected_regions_threshold_least_area_region_and_limits_survive(model, 
         model.model.support, model.model.threshold_logit = before, threshold
     with caplog.at_level(logging.WARNING):
         restricted.set_support([PIT[0]], [PIT[1]])
-    assert "1 good images told belong to the earlier support set" in caplog.text
+    assert "1 good images told belong to the earlier support set and count no more. To have some again" in caplog.text
     assert restricted.support.least_area == 20
     assert restricted.support.roi is not None
     assert "limit" not in restricted.support.encodings[0]
+
+
+def test_regions_are_rejected_on_the_line_as_in_pytorch(model, inferencer, tmp_path):
+    """A file and an image that is marked elsewhere, too."""
+    stained = GOOD.copy()
+    stained[30:42, 50:64] = 242
+    Image.fromarray(stained).save(tmp_path / "stain.png")
+    region = np.zeros(stained.shape[:2], np.uint8)
+    region[30:42, 50:64] = 255
+    other = np.zeros(PIT[1].shape, np.uint8)
+    other[100:110, 20:30] = 1
+    inferencer.set_support(
+        [PIT[0], BUMP[0]], [PIT[1], BUMP[1]], ["pit", "bump"], [(tmp_path / "stain.png", region), (PIT[0], other)]
+    )
+    assert inferencer.support.record["labels"] == ["pit", "bump", "not", "not"]
+    assert inferencer.support.record["images"][2:] == [str(tmp_path / "stain.png"), "rejected image 1"]
+    support = support_of(PIT, BUMP, labels=["pit", "bump"])
+    support.reject(tensor(stained), torch.from_numpy(region))
+    support.reject(tensor(PIT[0]), torch.from_numpy(other))
+    encoded = model.model.encode(support)
+    for ours, theirs in zip(inferencer.support.encodings, encoded.encodings, strict=True):
+        assert set(ours) == set(theirs) >= {"rejected", "rejected_level"}
+        for name, values in theirs.items():
+            np.testing.assert_allclose(ours[name], values.numpy(), rtol=1e-3, atol=1e-3, err_msg=name)
+    was, model.model.support = model.model.support, encoded
+    try:
+        assert_equal(inferencer.predict(QUERY), model)
+    finally:
+        model.model.support = was
+    with pytest.raises(ValueError, match="The rejected region of rejected image 0 holds pixels that are marked"):
+        inferencer.set_support([PIT[0]], [PIT[1]], rejected=[(PIT[0], PIT[1])])
+
+
+def test_what_validation_images_told_counts_for_other_good_parts_and_not_for_marks(inferencer, caplog):
+    """As in PyTorch, where the post-processor keeps it."""
+    inferencer.set_support([GOOD], [None])
+    plain = inferencer.predict(QUERY)
+    ranges = {"map": [0.0, 1.0, 0.9], "score": [0.0, 1.0, 0.7]}
+    inferencer._use(replace(inferencer.support, ranges=ranges))
+    told = inferencer.predict(QUERY)
+    assert told.pred_score == pytest.approx(np.clip(plain.pred_score - 0.2, 0, 1), abs=1e-5)
+    with caplog.at_level(logging.WARNING):
+        inferencer.set_support([PIT[0]], [PIT[1]])
+        assert not caplog.text
+        marks = inferencer.predict(QUERY)
+        assert marks.pred_score == pytest.approx(inferencer.raw(QUERY).score[0])
+        inferencer.set_support([GOOD], [None])
+        inferencer.set_support([GOOD], [None])
+    assert caplog.text.count("The thresholds that validation images told with an earlier support set") == 1
+    np.testing.assert_array_equal(inferencer.predict(QUERY).anomaly_map, told.anomaly_map)
 
 
 @pytest.mark.parametrize("count", [1, 3])

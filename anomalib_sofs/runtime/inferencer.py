@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_sofs.annotations.masks import read_marks
+from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.images import read_stored
 from anomalib_sofs.model.examples import Examples, record_of
 from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector
@@ -120,18 +121,25 @@ class SofsInferencer:
         self._use(load(Path(path)))
 
     def set_support(
-        self, images: Sequence[ImageLike], masks: Sequence[MaskLike], classes: Sequence[str] | None = None
+        self,
+        images: Sequence[ImageLike],
+        masks: Sequence[MaskLike],
+        classes: Sequence[str] | None = None,
+        rejected: Sequence[tuple[ImageLike, MaskLike]] = (),
     ) -> None:
         """Mark defects: from now on these are searched for.
 
-        Region of interest, least area and threshold of the bundle still count. Thresholds that good images told belong
-        to the support set that they were told with, and are dropped.
+        Region of interest, least area and threshold of the bundle still count, and in anomaly detection what validation
+        images told, as in PyTorch. Thresholds that good images told belong to the support set that they were told with,
+        and are dropped.
 
         Args:
             images: Files, Pillow images, or arrays ``(H, W, 3)`` of uint8.
             masks: Of each image a file, a Pillow image, or an array ``(H, W)``, non-zero where the defect is; ``None``
                 for a normal image.
             classes: Class of each image; without, there is one.
+            rejected: Images, of these or others, and regions of them that are no defect, such as false alarms; regions
+                as masks are given.
 
         Raises:
             ValueError: If they do not fit together, or a file cannot be read.
@@ -146,22 +154,46 @@ class SofsInferencer:
         pixels = [as_pixels(image) for image in images]
         marks = [as_marks(mask, image.shape[-2:]) for mask, image in zip(masks, pixels, strict=True)]
         names = [str(i) if isinstance(i, str | Path) else f"support image {n}" for n, i in enumerate(images)]
-        encoded = self._encoded(Examples(pixels, marks, list(classes or []), names))
-        before = self._support
-        if before is not None:
-            if "limits" in before.record:
-                logger.warning(
-                    "The thresholds that %d good images told belong to the earlier support set and count no more.",
-                    len(before.record.get("good", [])),
-                )
-            kept = {name: before.record[name] for name in ("roi", "least_area") if name in before.record}
-            encoded = replace(encoded, roi=before.roi, least_area=before.least_area, record={**encoded.record, **kept})
+        examples = Examples(pixels, marks, list(classes or []), names)
+        for n, (image, region) in enumerate(rejected):
+            shown = as_pixels(image)
+            name = str(image) if isinstance(image, str | Path) else f"rejected image {n}"
+            examples.reject(shown, as_marks(region, shown.shape[-2:]), name)
+        encoded = self._encoded(examples)
+        if self._support is not None:
+            encoded = self._kept(self._support, encoded)
         self._use(encoded)
+
+    def _kept(self, before: Encoded, encoded: Encoded) -> Encoded:
+        """Take over what does not belong to a support set alone, and say what does."""
+        if "limits" in before.record:
+            logger.warning(
+                "The thresholds that %d good images told belong to the earlier support set and count no more. To have "
+                "some again, make the bundle with this support set and --model.good FOLDER.",
+                len(before.record.get("good", [])),
+            )
+        if before.ranges and encoded.normal:
+            warn_once(
+                self._folder,
+                "The thresholds that validation images told with an earlier support set of %s count for this one, too. "
+                "If it shows other parts, make the bundle again from a model that was validated with it.",
+                self._folder,
+            )
+        kept = {name: before.record[name] for name in ("roi", "least_area") if name in before.record}
+        return replace(
+            encoded, roi=before.roi, least_area=before.least_area, ranges=before.ranges,
+            record={**encoded.record, **kept},
+        )  # fmt: skip
 
     def _encoded(self, examples: Examples) -> Encoded:
         normal = examples.normal
         windows = self._detector.windows if normal else self._windows
         if normal:
+            if examples.shows_rejected:
+                warn_once(
+                    self._folder,
+                    "Rejected regions are background like any other where no defect is marked: mark one, too.",
+                )
             say_resized(examples, windows.size)
         crops = SupportCrops(
             examples,
@@ -207,7 +239,7 @@ class SofsInferencer:
         """Give every pixel that is a defect its class."""
         names, ranges = self.support.names, self.support.ranges
         maps, score = found.maps[0], float(found.score[0])
-        if ranges:
+        if ranges and self.support.normal:  # of marked defects maps are probabilities
             maps, score = _normalised(maps, ranges.get("map")), float(_normalised(score, ranges.get("score")))
         if len(names) == 1:
             return Prediction(maps[0], (maps[0] > THRESHOLD).astype(np.uint8), score, names)

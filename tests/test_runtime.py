@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
+from anomalib_sofs.deploy.gate import Found, PrecisionError, check
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.runtime.bundle import NAME, BundleError
 from anomalib_sofs.runtime.networks import DeviceError
@@ -214,7 +215,7 @@ def test_what_validation_images_told_counts_for_other_good_parts_and_not_for_mar
     inferencer.set_support([GOOD], [None])
     plain = inferencer.predict(QUERY)
     ranges = {"map": [0.0, 1.0, 0.9], "score": [0.0, 1.0, 0.7]}
-    inferencer._use(replace(inferencer.support, ranges=ranges))
+    inferencer.use(replace(inferencer.support, ranges=ranges))
     told = inferencer.predict(QUERY)
     assert told.pred_score == pytest.approx(np.clip(plain.pred_score - 0.2, 0, 1), abs=1e-5)
     with caplog.at_level(logging.WARNING):
@@ -255,6 +256,88 @@ def test_importing_the_runtime_and_the_package_imports_no_heavy_package():
     listed = (REPOSITORY / "anomalib_sofs/runtime/requirements.txt").read_text().split()
     assert len(listed) <= 8
     assert not [name for name in listed if name.startswith(heavy)]
+
+
+# -- precision ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known_networks(bundle, monkeypatch):
+    """Networks are those of the FP32 bundle: to export them again takes seconds."""
+
+    def copy_network(network, folder):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(bundle / f"{network.name}{suffix}", folder)
+
+    monkeypatch.setattr("anomalib_sofs.deploy.bundle.write_network", copy_network)
+
+
+def asked_for(inferencer):
+    network = inferencer._networks
+    return [str(part.get_property("INFERENCE_PRECISION_HINT")) for part in (network._features, network._normal)]
+
+
+@pytest.mark.usefixtures("known_networks")
+def test_a_bundle_of_bf16_asks_for_it_and_finds_what_fp32_finds(model, inferencer, tmp_path):
+    support = support_of(PIT, BUMP, labels=["pit", "bump"])
+    made = SofsInferencer(export_bundle(model, tmp_path / "bf16", "bf16", support=support))
+    assert made.bundle.precision == "bf16"
+    assert asked_for(inferencer) == ["<Type: 'float32'>", "<Type: 'float32'>"]
+    assert asked_for(made)[1] == "<Type: 'float32'>"
+    assert asked_for(made)[0] in {"<Type: 'bfloat16'>", "<Type: 'float32'>"}  # as the processor can
+    found = made.predict(QUERY)
+    assert {region["class"] for region in found.regions} == {"bump", "pit"}
+    assert list(made.support.names) == list(inferencer.support.names)
+
+
+@pytest.mark.usefixtures("known_networks")
+def test_int8_is_quantised_with_images_of_the_user_and_limits_stay(model, bundle, images, tmp_path):
+    support = support_of(PIT, BUMP, labels=["pit", "bump"])
+    before = model.model.support
+    try:
+        model.model.support = model.model.encode(support)
+        model.model.support.limit(torch.tensor([0.1, 0.2]))
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        shutil.copy(images / "a.png", folder)
+        made = SofsInferencer(
+            export_bundle(model, tmp_path / "int8", "int8", support=support, calibration=folder)
+        )
+    finally:
+        model.model.support = before
+    kinds = [op.get_type_name() for op in made._networks._read("features").get_ops()]
+    assert kinds.count("FakeQuantize") > 10
+    assert (tmp_path / "int8/features.bin").stat().st_size < 0.4 * (bundle / "features.bin").stat().st_size
+    assert (tmp_path / "int8/normal_features.bin").read_bytes() == (bundle / "normal_features.bin").read_bytes()
+    assert [float(encoding["limit"]) for encoding in made.support.encodings] == pytest.approx([0.1, 0.2])
+    assert {region["class"] for region in made.predict(QUERY).regions} == {"bump", "pit"}
+    assert not list((tmp_path / "int8").glob("quantised*"))
+
+
+@pytest.mark.usefixtures("known_networks")
+def test_what_loses_the_marks_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("anomalib_sofs.deploy.gate.MOST_LOSS", -1.0)
+    support = support_of(PIT, BUMP, labels=["pit", "bump"])
+    with pytest.raises(PrecisionError, match=r"BF16 loses what was marked: the overlap with the marks of 'pit' falls"):
+        export_bundle(model, tmp_path / "bf16", "bf16", support=support)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_is_one_of_five_points_or_of_an_image():
+    check({"pit": Found(0.5, 2)}, {"pit": Found(0.46, 2)}, "int8")
+    with pytest.raises(PrecisionError, match=r"INT8 .* of 'pit' falls from 50.0 % to 44.0 %, where 5 points are allowed"):
+        check({"pit": Found(0.5, 2)}, {"pit": Found(0.44, 2)}, "int8")
+    with pytest.raises(PrecisionError, match="some of them is found on 1 images instead of 2"):
+        check({"pit": Found(0.5, 2)}, {"pit": Found(0.5, 1)}, "int8")
+
+
+def test_other_marks_compile_nothing_anew(inferencer):
+    inferencer.predict(QUERY)
+    judges = dict(inferencer._networks._judges)
+    inferencer.set_support([PIT[0]], [PIT[1]])
+    inferencer.predict(QUERY)
+    assert inferencer._networks._judges == judges
+    assert len(judges) == 1
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -354,8 +437,11 @@ def test_an_export_that_fails_leaves_the_earlier_bundle_and_nothing_else(model, 
     (tmp_path / "mine/notes.txt").touch()
     with pytest.raises(BundleError, match="mine exists and is no bundle"):
         export_bundle(model, tmp_path / "mine")
-    with pytest.raises(ValueError, match="precision='int8' is not possible: choose one of fp32"):
-        export_bundle(model, tmp_path / "new", "int8")
+    with pytest.raises(ValueError, match="precision='int4' is not possible: choose one of fp32, bf16, int8"):
+        export_bundle(model, tmp_path / "new", "int4")
+    with pytest.raises(ValueError, match="precision='bf16' is checked with the images of the support set"):
+        export_bundle(model, tmp_path / "new", "bf16")
+    assert not (tmp_path / "new").exists()
 
 
 # -- the commands ------------------------------------------------------------------------------------------------------
@@ -479,7 +565,7 @@ def test_the_command_makes_a_bundle_from_a_support_folder(support_folder, tmp_pa
         "anomalib-sofs", "bundle", "--out", "other", "--precision", "int8", cwd=tmp_path, check=False,
     )  # fmt: skip
     assert failed.returncode == 2
-    assert "int8" in failed.stderr
+    assert "INT8 needs images that tell which values are usual: a support set, or --calibration FOLDER" in failed.stderr
     assert not (tmp_path / "other").exists()
 
 

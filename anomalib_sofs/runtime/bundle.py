@@ -23,7 +23,9 @@ SUPPORT = "support.npz"
 FEATURES, DECISION, REJECTING, NORMAL = "features", "decision", "decision_with_rejections", "normal_features"
 NETWORKS = (FEATURES, DECISION, REJECTING, NORMAL)
 """Features of marked defects; the decision, without and with rejected regions; features of anomaly detection."""
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "bf16", "int8"]
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What OpenVINO is asked for; with INT8 what was left in floating point is computed as it is."""
 
 
 class BundleError(ValueError):
@@ -35,7 +37,7 @@ class Bundle:
     """What ``bundle.json`` says, apart from the files."""
 
     precision: Precision
-    """In which networks are computed."""
+    """In which the networks that find marked defects are computed; anomaly detection always takes FP32."""
     window_size: int
     """See :class:`~anomalib_sofs.windows.Windows`."""
     multiple: int
@@ -102,6 +104,7 @@ class Bundle:
     def write(self, folder: Path) -> None:
         """Write ``bundle.json`` about the files that lie in a folder."""
         files = {path.name: (path.stat().st_size, _hash(path)) for path in sorted(folder.iterdir())}
+        files.pop(NAME, None)
         write_json({"version": VERSION, **asdict(self), "files": files}, folder / NAME)
 
 

@@ -26,7 +26,7 @@ from anomalib_sofs.results.regions import describe_region, find_regions
 from anomalib_sofs.results.writer import Result
 from anomalib_sofs.windows import Merging, Windows
 
-from .bundle import SUPPORT, Bundle
+from .bundle import HINTS, SUPPORT, Bundle
 from .crops_in_memory import CropsInMemory
 from .networks import Networks, WindowQueue
 from .support_file import Encoded, load, save
@@ -75,14 +75,14 @@ class SofsInferencer:
     def __init__(self, folder: str | Path, device: str = "CPU") -> None:
         self._folder = Path(folder)
         self.bundle = Bundle.read(self._folder)
-        self._networks = Networks(self._folder, device)
+        self._networks = Networks(self._folder, device, HINTS[self.bundle.precision])
         self._windows = Windows(self.bundle.window_size, self.bundle.multiple)
         self._detector = CellSpaceDetector()
         self._channels = Channels(self.bundle.channels, self.bundle.fine_channels)
         self._support: Encoded | None = None
         self._queue: WindowQueue | None = None
         if self.bundle.has_support:
-            self._use(load(self._folder / SUPPORT))
+            self.use(load(self._folder / SUPPORT))
 
     @property
     def support(self) -> Encoded:
@@ -99,7 +99,8 @@ class SofsInferencer:
             raise RuntimeError(msg)
         return self._support
 
-    def _use(self, encoded: Encoded) -> None:
+    def use(self, encoded: Encoded) -> None:
+        """Search for what an encoding describes."""
         self._support, self._queue = encoded, None
 
     def save_support(self, path: str | Path) -> None:
@@ -118,7 +119,7 @@ class SofsInferencer:
             FileNotFoundError: If there is no such file.
             ValueError: If it is no encoding, not whole, or of another version.
         """
-        self._use(load(Path(path)))
+        self.use(load(Path(path)))
 
     def set_support(
         self,
@@ -159,10 +160,10 @@ class SofsInferencer:
             shown = as_pixels(image)
             name = str(image) if isinstance(image, str | Path) else f"rejected image {n}"
             examples.reject(shown, as_marks(region, shown.shape[-2:]), name)
-        encoded = self._encoded(examples)
+        encoded = self.encoded(examples)
         if self._support is not None:
             encoded = self._kept(self._support, encoded)
-        self._use(encoded)
+        self.use(encoded)
 
     def _kept(self, before: Encoded, encoded: Encoded) -> Encoded:
         """Take over what does not belong to a support set alone, and say what does."""
@@ -185,19 +186,29 @@ class SofsInferencer:
             record={**encoded.record, **kept},
         )  # fmt: skip
 
-    def _encoded(self, examples: Examples) -> Encoded:
-        normal = examples.normal
-        windows = self._detector.windows if normal else self._windows
+    def encoded(self, examples: Examples) -> Encoded:
+        """Reduce examples to what a query is compared with."""
+        normal, crops = examples.normal, self.crops(examples)
         if normal:
             if examples.shows_rejected:
                 warn_once(
                     self._folder,
                     "Rejected regions are background like any other where no defect is marked: mark one, too.",
                 )
-            say_resized(examples, windows.size)
-        crops = SupportCrops(
+            say_resized(examples, crops.windows.size)
+            classes = self._detector.encode(self._networks.normal_features, crops)
+        else:
+            networks = self._networks
+            classes = encode_marks(crops, networks.features, networks.first, networks.look, self._channels)
+        arrays = [_single(one) for one in classes.values()]
+        return Encoded(list(classes), arrays, normal=normal, whole=normal, record=record_of(examples))
+
+    def crops(self, examples: Examples) -> SupportCrops:
+        """Cut examples into the windows that the networks see of them."""
+        normal = examples.normal
+        return SupportCrops(
             examples,
-            windows,
+            self._detector.windows if normal else self._windows,
             lambda image: image,  # networks take images in [0, 1]
             per_image=self.bundle.crops_per_shot,
             background=0 if normal else self.bundle.background_windows,
@@ -205,13 +216,6 @@ class SofsInferencer:
             whole=normal,
             cache=CropsInMemory(),
         )
-        if normal:
-            classes = self._detector.encode(self._networks.normal_features, crops)
-        else:
-            networks = self._networks
-            classes = encode_marks(crops, networks.features, networks.first, networks.look, self._channels)
-        arrays = [_single(one) for one in classes.values()]
-        return Encoded(list(classes), arrays, normal=normal, whole=normal, record=record_of(examples))
 
     def predict(self, image: ImageLike) -> Prediction:
         """Find on an image of any size what is marked, window by window.

@@ -16,7 +16,7 @@ from .bundle import DECISION, FEATURES, NORMAL, REJECTING
 
 Values = NDArray[np.float32]
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
-"""On new processors OpenVINO would take BF16 by itself."""
+"""On new processors OpenVINO would take BF16 by itself; a bundle says when it may."""
 FIRST = 2
 """Output of a decision that holds the logits of the first look, after those that are a :class:`Look`."""
 REJECTED = "rejected"
@@ -45,13 +45,15 @@ class Networks:
     Args:
         folder: The bundle.
         device: ``CPU``, ``GPU``, ``NPU`` or ``AUTO``, as OpenVINO names them; only ``CPU`` has been tried.
+        hint: Precision that OpenVINO is asked for, see :data:`.bundle.HINTS`.
 
     Raises:
         DeviceError: If there is no such device.
     """
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, hint: str = "f32") -> None:
         self._core = ov.Core()
+        self._options = {**OPTIONS, "INFERENCE_PRECISION_HINT": hint}
         check_device(self._core, device)
         self._folder = folder
         self._device = device
@@ -60,14 +62,14 @@ class Networks:
         return self._core.read_model(self._folder / f"{name}.xml")
 
     def _compiled(self, name: str) -> ov.CompiledModel:
-        return self._core.compile_model(self._read(name), self._device, OPTIONS)
+        return self._core.compile_model(self._read(name), self._device, self._options)
 
     @cached_property
     def _first(self) -> ov.CompiledModel:
         """The decision as far as the first look."""
         whole = self._read(DECISION)
         part = ov.Model([whole.get_results()[FIRST]], whole.get_parameters(), "first")
-        return self._core.compile_model(part, self._device, OPTIONS)
+        return self._core.compile_model(part, self._device, self._options)
 
     @cached_property
     def _features(self) -> ov.CompiledModel:
@@ -75,10 +77,16 @@ class Networks:
 
     @cached_property
     def _normal(self) -> ov.CompiledModel:
-        return self._compiled(NORMAL)
+        # what counts are small differences between similar cells
+        return self._core.compile_model(self._read(NORMAL), self._device, OPTIONS)
 
     @cached_property
     def _decisions(self) -> dict[str, ov.CompiledModel]:
+        return {}
+
+    @cached_property
+    def _judges(self) -> dict[tuple[str, str], ov.CompiledModel]:
+        """Features and decision in one, by the decision's name and what OpenVINO is to optimise."""
         return {}
 
     def features(self, windows: Values) -> list[Values]:
@@ -108,10 +116,12 @@ class Networks:
             classes: The encoding, stacked.
             jobs: Windows that are judged at a time; ``None`` asks OpenVINO.
         """
-        joined = _joined(self._read(FEATURES), self._read(REJECTING if REJECTED in classes else DECISION))
-        hint = "LATENCY" if jobs == 1 else "THROUGHPUT"
-        options = {**OPTIONS, "PERFORMANCE_HINT": hint}
-        return WindowQueue(self._core.compile_model(joined, self._device, options), classes, jobs or 0)
+        name, hint = REJECTING if REJECTED in classes else DECISION, "LATENCY" if jobs == 1 else "THROUGHPUT"
+        if (name, hint) not in self._judges:  # other marks are other inputs: nothing is compiled for them
+            joined = _joined(self._read(FEATURES), self._read(name))
+            options = {**self._options, "PERFORMANCE_HINT": hint}
+            self._judges[name, hint] = self._core.compile_model(joined, self._device, options)
+        return WindowQueue(self._judges[name, hint], classes, jobs or 0)
 
 
 class WindowQueue:

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import openvino as ov
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ def speed(file: Path, *options: object) -> list[dict]:
     assert content["command"].startswith("python -m anomalib_sofs.benchmark speed --json FILE ")
     for row in content["rows"]:
         assert set(row) >= KEYS
-        assert row["precision"] == "fp32"
+        assert row["precision"] == "fp32" or row["engine"] == "openvino"
         assert row["ratio"] == pytest.approx(row["query_ms"] / row["backbone_ms"])
         assert min(row["query_ms"], row["backbone_ms"], row["encode_ms"], row["peak_mb"]) > 0
     return content["rows"]
@@ -34,13 +35,15 @@ def speed(file: Path, *options: object) -> list[dict]:
 def test_every_engine_that_works_is_a_row_and_anomalibs_model_beside_it(tmp_path, capsys):
     file = tmp_path / "new/speed.json"
     rows = speed(file, "--sizes", "96", "--heads", "relation,padim")
-    assert [(row["head"], row["engine"], row["shots"]) for row in rows] == [
-        ("relation", "torch", 1), ("relation", "openvino", 1), ("padim", "torch", 50),
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lower = [("relation", "openvino", name.lower(), 1) for name in ("BF16", "INT8") if name in able]
+    assert [(row["head"], row["engine"], row["precision"], row["shots"]) for row in rows] == [
+        ("relation", "torch", "fp32", 1), ("relation", "openvino", "fp32", 1), *lower, ("padim", "torch", "fp32", 50),
     ]  # fmt: skip
     assert rows[0]["ratio"] > 1
     assert rows[0]["encode_peak_mb"] > 1
     assert rows[1]["encode_peak_mb"] is None  # the support is part of the graph
-    assert len(list(csv.DictReader(file.with_suffix(".csv").open()))) == 3
+    assert len(list(csv.DictReader(file.with_suffix(".csv").open()))) == 3 + len(lower)
     printed = capsys.readouterr().out
     assert "| torch | fp32 | relation | 96 | 1 | 1 | 1 | 1 | " in printed
     assert "Backbone tf_efficientnet_lite0." in printed
@@ -71,6 +74,7 @@ def test_each_marked_place_is_a_window():
         (("--backbone", "nonsense"), "Backbone 'nonsense' is not a timm model"),
         (("--heads", "relation,unet"), "unknown head 'unet'; there are: relation, paper, patchcore, padim"),
         (("--engines", "tensorrt"), "unknown engine 'tensorrt'"),
+        (("--precisions", "int4"), "unknown precision 'int4'"),
         (("--sizes", "0"), "whole numbers of at least 32"),
         (("--coreset", "-1"), "expected a share below 1 or a number of cells"),
     ],

@@ -15,6 +15,7 @@ from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
 PEERS = ("patchcore", "padim", "anomalydino", "winclip")
 HEADS = ("relation", "paper", "patchcore", "padim")
 ENGINES = ("torch", "openvino")
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class BenchmarkError(Exception):
@@ -183,6 +184,10 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument("--heads", type=_some_of(HEADS, "head"), metavar=",".join(HEADS), help=all_but)
     engines = _some_of(ENGINES, "engine")
     speed.add_argument("--engines", type=engines, default=list(ENGINES), metavar=",".join(ENGINES))
+    precisions, these = _some_of(PRECISIONS, "precision"), "of OpenVINO; torch always computes in FP32"
+    speed.add_argument(
+        "--precisions", type=precisions, default=list(PRECISIONS), metavar=",".join(PRECISIONS), help=these
+    )
     speed.add_argument("--threads", type=_threads, default=_threads("1,all"), metavar="1,all")
     speed.add_argument("--rounds", type=_number, default=5, help="measurements behind each median")
 

@@ -1,30 +1,72 @@
-"""Our model in OpenVINO: exported as anomalib does it, run in FP32 with a given number of threads."""
+"""Our model in OpenVINO: in FP32 as anomalib exports it, in lower precisions as a bundle; with so many threads."""
 
 import io
 import logging
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_sofs.model import Sofs
+from anomalib_sofs.deploy import export_bundle
+from anomalib_sofs.model import Sofs, SupportSet
+from anomalib_sofs.runtime import SofsInferencer
+from anomalib_sofs.runtime.bundle import Precision
 
 
-def export(model: Sofs, folder: Path) -> Path:
-    """Export a model with its support set for images of any size; the exporter's own messages are dropped."""
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what exporters say."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            return Path(model.to_openvino(folder))
+            yield
     finally:
         logging.disable(level)
 
 
+def export(model: Sofs, folder: Path, precision: Precision, support: SupportSet) -> Path:
+    """Export a model with its support set for images of any size.
+
+    Raises:
+        ValueError: If this processor has no instructions for the precision, or it loses what was marked.
+    """
+    if precision == "fp32":
+        with _silent():
+            return Path(model.to_openvino(folder))
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision.upper() not in able:
+        msg = f"this processor has no instructions for {precision.upper()}; it has {', '.join(able)}"
+        raise ValueError(msg)
+    with _silent():
+        return export_bundle(model, folder / precision, precision, support=support)
+
+
 def compiled(file: Path, threads: int) -> Callable[[Tensor], object]:
     """Compile an exported model; on newer CPUs it would choose BF16 by itself."""
+    if file.is_dir():
+        inferencer = SofsInferencer(file, threads=threads)
+        return lambda image: inferencer.raw(_pixels(image[0]))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     model = ov.Core().compile_model(file, "CPU", options)
     return lambda image: model(image.numpy())
+
+
+def encoding_seconds(bundle: Path, support: SupportSet, threads: int) -> float:
+    """Measure how long a bundle takes to encode a support set, its networks being loaded."""
+    inferencer = SofsInferencer(bundle, threads=threads)
+    given = [_pixels(image) for image in support.images], [mask.numpy() for mask in support.masks], support.labels
+    inferencer.set_support(*given)
+    start = time.perf_counter()
+    inferencer.set_support(*given)
+    return time.perf_counter() - start
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    """Return an image ``(3, H, W)`` in [0, 1] as the runtime takes it."""
+    return (image * 255).round().byte().permute(1, 2, 0).numpy()

@@ -37,6 +37,7 @@ class Candidate:
         model: In torch, with its support.
         file: What a process of its own loads; ``None`` where it builds the model itself.
         learning: Seconds that anomalib's model took to learn.
+        precision: In which it computes.
     """
 
     subject: Subject
@@ -44,6 +45,7 @@ class Candidate:
     model: AnomalibModule
     file: Path | None
     learning: float
+    precision: str = "fp32"
 
     def query(self, threads: int) -> Query:
         """Return what does everything from the image to the map."""
@@ -52,11 +54,13 @@ class Candidate:
         assert self.file is not None  # noqa: S101 - it was exported
         return openvino_engine.compiled(self.file, threads)
 
-    def encoding_seconds(self) -> float:
-        """Measure how long it takes to encode the support, in torch."""
+    def encoding_seconds(self, threads: int) -> float:
+        """Measure how long it takes to encode the support: a bundle by itself, all else in torch."""
         if not isinstance(self.model, Sofs):
             return self.learning
         support = support_set(self.subject)
+        if self.file is not None and self.file.is_dir():
+            return openvino_engine.encoding_seconds(self.file, support, threads)
         start = time.perf_counter()
         self.model.set_support(support)
         return time.perf_counter() - start
@@ -120,11 +124,11 @@ def measured(subject: Subject, bare: Backbone, arguments: Namespace, progress: P
     torch.set_num_threads(max(arguments.threads))
     rows = []
     with TemporaryDirectory() as folder:
-        for candidate in _candidates(subject, arguments.engines, Path(folder), progress):
+        for candidate in _candidates(subject, arguments, Path(folder), progress):
             encoding = {}
             for threads in arguments.threads:
                 torch.set_num_threads(threads)
-                encoding[threads] = candidate.encoding_seconds()
+                encoding[threads] = candidate.encoding_seconds(threads)
             for size in arguments.sizes:
                 memory = peak.measure(subject, candidate.engine, candidate.file, size, max(arguments.threads))
                 for threads in arguments.threads:
@@ -135,9 +139,10 @@ def measured(subject: Subject, bare: Backbone, arguments: Namespace, progress: P
     return rows
 
 
-def _candidates(subject: Subject, engines: list[str], folder: Path, progress: Progress) -> Iterator[Candidate]:
-    """Prepare a model for each engine; anomalib's models run in torch only."""
+def _candidates(subject: Subject, arguments: Namespace, folder: Path, progress: Progress) -> Iterator[Candidate]:
+    """Prepare a model for each engine and precision; anomalib's models run in torch only, bundles hold one head."""
     model: AnomalibModule
+    engines = arguments.engines
     if not subject.ours:
         if "torch" in engines:
             model, learning = build_peer(subject)
@@ -149,14 +154,16 @@ def _candidates(subject: Subject, engines: list[str], folder: Path, progress: Pr
     model.set_support(support_set(subject))
     if "torch" in engines:
         yield Candidate(subject, "torch", model, None, 0.0)
-    if "openvino" in engines:
+    for precision in arguments.precisions if "openvino" in engines else []:
+        if precision != "fp32" and subject.head != "relation":
+            continue
         try:
-            file = openvino_engine.export(model, folder)
-        except Exception as error:  # the rows of the other engine stand
+            file = openvino_engine.export(model, folder, precision, support_set(subject))
+        except Exception as error:  # the other rows stand
             logger.debug("export failed", exc_info=True)
-            _leave_out(f"{subject.title} in OpenVINO", error, progress)
+            _leave_out(f"{subject.title} in OpenVINO, {precision}", error, progress)
         else:
-            yield Candidate(subject, "openvino", model, file, 0.0)
+            yield Candidate(subject, "openvino", model, file, 0.0, precision)
 
 
 def _timed(candidate: Candidate, bare: Backbone, size: int, threads: int, rounds: int) -> dict[str, Any]:
@@ -173,7 +180,7 @@ def _timed(candidate: Candidate, bare: Backbone, size: int, threads: int, rounds
     subject = candidate.subject
     return {
         "engine": candidate.engine,
-        "precision": "fp32",
+        "precision": candidate.precision,
         "head": subject.head,
         "backbone": subject.backbone,
         "size": size,
@@ -190,6 +197,7 @@ def _timed(candidate: Candidate, bare: Backbone, size: int, threads: int, rounds
 
 def _in_short(row: dict[str, Any]) -> str:
     return (
-        f"{row['head']} in {row['engine']}, {row['size']} px, {row['shots']} shots, {row['classes']} classes, "
-        f"{row['threads']} threads: {row['query_ms']:.0f} ms, {row['ratio']:.2f} x backbone, {row['peak_mb']:.0f} MB"
+        f"{row['head']} in {row['engine']} {row['precision']}, {row['size']} px, {row['shots']} shots, "
+        f"{row['classes']} classes, {row['threads']} threads: {row['query_ms']:.0f} ms, {row['ratio']:.2f} x backbone, "
+        f"{row['peak_mb']:.0f} MB"
     )

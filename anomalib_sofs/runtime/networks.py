@@ -46,14 +46,16 @@ class Networks:
         folder: The bundle.
         device: ``CPU``, ``GPU``, ``NPU`` or ``AUTO``, as OpenVINO names them; only ``CPU`` has been tried.
         hint: Precision that OpenVINO is asked for, see :data:`.bundle.HINTS`.
+        threads: That OpenVINO takes; ``None`` lets it choose.
 
     Raises:
         DeviceError: If there is no such device.
     """
 
-    def __init__(self, folder: Path, device: str, hint: str = "f32") -> None:
+    def __init__(self, folder: Path, device: str, hint: str = "f32", threads: int | None = None) -> None:
         self._core = ov.Core()
-        self._options = {**OPTIONS, "INFERENCE_PRECISION_HINT": hint}
+        self._exact: dict[str, Any] = {**OPTIONS, **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
+        self._options = {**self._exact, "INFERENCE_PRECISION_HINT": hint}
         check_device(self._core, device)
         self._folder = folder
         self._device = device
@@ -78,7 +80,7 @@ class Networks:
     @cached_property
     def _normal(self) -> ov.CompiledModel:
         # what counts are small differences between similar cells
-        return self._core.compile_model(self._read(NORMAL), self._device, OPTIONS)
+        return self._core.compile_model(self._read(NORMAL), self._device, self._exact)
 
     @cached_property
     def _decisions(self) -> dict[str, ov.CompiledModel]:

@@ -117,7 +117,7 @@ def test_evidence_compares_the_distance_with_that_of_the_marked_defect():
     image = model.normalise(DARK[0])[None]
     features = model.head.features(model.backbone, image)
     classes = stacked([encoding])
-    first = model.head.first_logits(features, classes)
+    first = model.head.judge(features, classes)
     second, distance = self_supported(first, features[0])
     result = weighed(model.head.look(features, classes), classes)
     enlarged = partial(torch.nn.functional.interpolate, size=image.shape[-2:], mode="bilinear")

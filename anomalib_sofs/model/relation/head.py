@@ -24,9 +24,10 @@ from .fine_statistics import FineRelations
 from .maps import patch_grid, relate
 from .marks import FINE_PREFIX, Channels, Look, describe, encode_marks, stacked
 from .network import RelationNet, relation_loss
-from .rejections import KEY, rejection
+from .rejections import KEY
 from .self_support import self_supported
 from .statistics import SupportRelations
+from .suppression import suppressed
 from .whole_image import judged, weighed
 
 STRIDES = [2, 4, 8, 16, 32]
@@ -143,20 +144,13 @@ class RelationHead(nn.Module):
 
         What is costly runs once for all classes.
         """
-        first = self.first_logits(features, classes)
-        with full_precision(first):
+        with full_precision(features[0]):
+            first = self.judge(features, classes)
             second, distance = self_supported(first, features[0])
+            if KEY in classes:
+                second, first = (suppressed(logits, features[0], classes) for logits in (second, first))
             both = torch.cat([second, first], 1)
             return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
-
-    def first_logits(self, features: Features, classes: Encoding) -> Tensor:
-        """Judge the features of n windows for K classes, logits ``(n, K, 2h, 2w)``; rejected regions lower them."""
-        with full_precision(features[0]):
-            logits = self.judge(features, classes)
-            if KEY not in classes:
-                return logits
-            lowered = rejection(features[0], classes, self.channels.coarse)
-            return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
 
     def judge(self, features: Features, classes: Encoding) -> Tensor:
         """Judge the features of n windows for K classes by the networks alone, logits ``(n, K, 2h, 2w)``."""

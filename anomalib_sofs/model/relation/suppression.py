@@ -34,6 +34,8 @@ def suppressed(logits: Tensor, grid: Tensor, classes: Encoding) -> Tensor:
     found = F.avg_pool2d(logits.sigmoid(), 2)[:, :, None]
     levels = surround(levels * found) / surround(found).clamp_min(1e-6)
     level = levels.amax(2).clamp_min(0)
-    highest = F.max_pool2d(F.max_pool2d(logits, 2), BOX, stride=1, padding=BOX // 2)
+    highest = F.max_pool2d(logits, 2)
+    for box in ((1, BOX), (BOX, 1)):  # one axis after the other: a ninth of the comparisons
+        highest = F.max_pool2d(highest, box, stride=1, padding=(box[0] // 2, box[1] // 2))
     lowered = level * (1 - (highest - level) / RAMP).clamp(0, 1)
     return logits - F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)

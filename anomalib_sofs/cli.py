@@ -150,7 +150,13 @@ def page(argv: Sequence[str]) -> int:
         from anomalib_sofs.page.session import Session  # noqa: PLC0415
 
         session = Session(
-            arguments.images, arguments.support, arguments.ckpt_path, arguments.cache_gb, good=arguments.good
+            arguments.images,
+            arguments.support,
+            arguments.ckpt_path,
+            arguments.cache_gb,
+            good=arguments.good,
+            roi=arguments.roi,
+            least_area=arguments.least_area,
         )
         for notice in [*session.decisions.notices, *(f"Skipped: {reason}" for _, reason in session.images.skipped)]:
             sys.stderr.write(f"{notice}\n")
@@ -233,6 +239,15 @@ def page_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ckpt_path", metavar="CKPT", type=Path, help="checkpoint of a trained model")
     parser.add_argument("--good", metavar="GOOD", type=Path, help="folder of good parts that may tell the threshold")
+    parser.add_argument(
+        "--roi",
+        metavar="MASK",
+        type=Path,
+        help="where defects count: a mask for every image, or a folder of masks by name; kept for the next time",
+    )
+    parser.add_argument(
+        "--least_area", metavar="PIXELS", type=pixels, help="smallest region that counts (1); kept for the next time"
+    )
     parser.add_argument("--cache_gb", metavar="GB", type=float, default=8.0, help="features kept on disk (8)")
     parser.add_argument("--port", type=int, default=7860, help="port (7860)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")

@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.page.decisions import StaleError
 from anomalib_sofs.page.finds import half_of, level_of, logit_of, probability_of, step_of
+from anomalib_sofs.page.finds import opened as opened_levels
+from anomalib_sofs.page.report import report
 from anomalib_sofs.page.session import Session
+from anomalib_sofs.page.take_away import result_of
+from anomalib_sofs.results.labelling import label
 
 from .helpers_model import default_model, marked, surface
 
@@ -326,6 +333,57 @@ def test_good_parts_tell_the_threshold(folder):
     session.set_good(None)
     assert steps(limit, 1) == [1]
     session.close()
+
+
+def test_defects_count_in_the_region_of_interest_and_from_the_least_area_on_and_this_is_remembered(folder):
+    lower = Image.new("L", (140, 120))
+    lower.paste(255, (0, 60, 140, 120))
+    lower.save(folder / "lower.png")
+    session = opened(folder)
+    mark_spot(session)
+    session.start()
+    session.wait()
+    assert {name for name in session.images.names if session.summary(name)["found"]} >= {"line/b.png", "s.png"}
+    session.close()
+    session = opened(folder, roi=folder / "lower.png", least_area=10)
+    assert session.unsearched
+    session.start()
+    session.wait()
+    assert [name for name in session.images.names if session.summary(name)["found"]] == ["line/b.png"]
+    area = int(session.regions("line/b.png")[0].mask.sum())
+    assert result_of(session, "line/b.png", session.find("line/b.png")).support["least_area"] == 10
+    assert "<td>lower.png</td>" in report(session)
+    session.close()
+    again = opened(folder)
+    assert again.restrictions == {"roi": str(folder / "lower.png"), "least_area": 10}
+    assert not again.unsearched
+    again.close()
+    session = opened(folder, roi=Path("none"), least_area=area + 1)
+    session.start()
+    session.wait()
+    assert session.restrictions == {"least_area": area + 1}
+    assert all(int(region.mask.sum()) > area for name in session.images.names for region in session.regions(name))
+    session.close()
+
+
+def test_a_region_of_interest_that_does_not_fit_ends_the_start_and_frees_the_folder(folder):
+    Image.new("L", (10, 10), 255).save(folder / "small.png")
+    with pytest.raises(ValueError, match=r"small\.png is 10 x 10 pixels, .*\.png 140 x 120"):
+        opened(folder, roi=folder / "small.png")
+    session = opened(folder)  # it was not remembered
+    assert session.restrictions == {}
+    session.close()
+
+
+@given(arrays(np.uint16, (2, 9, 11), elements=st.sampled_from([0, 300, 520, 5000, 5100])), st.integers(1, 12))
+def test_no_threshold_leaves_a_region_of_less_than_the_least_area(levels, least_area):
+    lowered = opened_levels(levels, least_area)
+    assert (lowered <= levels).all()
+    for step in (1, 2, 3, 19, 20):
+        for before, after in zip(levels >= step * 256, lowered >= step * 256, strict=True):
+            numbers = label(before)
+            sizes = np.bincount(numbers.ravel())
+            assert np.array_equal(after, before & (sizes[numbers] >= least_area))
 
 
 # -- thresholds ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from PIL import Image
 
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.model.examples import record_of
-from anomalib_sofs.model.relation.rejections import rejected_level, suppress_unsure
+from anomalib_sofs.model.relation.rejections import Rejected, level_slopes, rejected_regions
+from anomalib_sofs.model.relation.suppression import suppressed
 
 from .helpers_model import default_model, marked, paper_model, support, surface
 
@@ -127,11 +128,44 @@ def test_what_cannot_weigh_it_says_so(caplog):
     assert "Rejected regions are background like any other here: PaperHead cannot weigh them." in caplog.text
 
 
-def test_an_image_must_show_something_surer_than_a_quarter_of_the_rejected_regions():
-    peaks = torch.tensor([[5.0, -2], [1, -2], [4, 9], [2, -2], [3, -2]])  # of two classes
-    assert rejected_level(peaks).tolist() == [2, 0]
-    assert rejected_level(peaks[:1]).tolist() == [5, 0]
-    logits = torch.tensor([[[3.0, 1.0]], [[3.1, -1.0]], [[-2.0, -5.0]]])[:, None]  # three images of two pixels
-    assert suppress_unsure(logits, torch.tensor([3.0])).flatten(1).tolist() == [
-        [0, -2], [pytest.approx(3.1), -1], [-5, -8],
-    ]  # fmt: skip
+def test_each_connected_region_is_described_by_its_mean_features_and_how_sure_the_head_was():
+    grid = torch.zeros(2, 8, 8)
+    grid[0, 1, 1], grid[1, 5, 6] = 4.0, 2.0
+    mask = torch.zeros(32, 32)
+    mask[4:8, 4:8] = mask[20:24, 22:30] = 1  # one cell; a whole one and two halves
+    logits = torch.full((2, 32, 32), -3.0)
+    logits[0, 5, 5], logits[0, 22, 25], logits[1, 22, 25], logits[0, 0, 0] = 5, 2, 1, 9
+    first, second = rejected_regions(grid, logits, mask, torch.tensor([1.0, 10.0]))
+    assert torch.allclose(first.features, torch.tensor([4.0, 0]))
+    assert first.peaks.tolist() == [5, -3]
+    assert torch.allclose(second.features, torch.tensor([0.0, 10]))
+    assert second.peaks.tolist() == [2, 1]
+
+
+def test_a_find_has_to_exceed_the_level_between_defect_and_rejected_region():
+    regions = [Rejected(torch.tensor([0.0, 4]), torch.tensor([3.0]))]
+    defect = torch.tensor([[4.0, 0]])
+    classes = {"rejected": level_slopes(regions, defect), "contrast": defect, "scale": torch.ones(2)}
+
+    def left(peak, features):
+        grid = torch.zeros(1, 2, 64, 64)
+        grid[0, :, 30:33, 30:33] = torch.tensor(features)[:, None, None]
+        grid -= grid.mean((2, 3), keepdim=True) - grid.mean((2, 3), keepdim=True) * 9 / 64**2  # background at 0
+        logits = torch.full((1, 1, 128, 128), -20.0)
+        logits[..., 60:66, 60:66] = peak
+        return float(suppressed(logits, grid, classes)[0, 0, 62, 62])
+
+    assert left(4.0, [0.0, 4]) < 0.05  # the region itself: level 4
+    assert left(5.1, [0.0, 4]) == pytest.approx(5.1, abs=0.05)
+    assert left(1.0, [2.0, 2]) < 0.05  # halfway: level 1
+    assert left(1.5, [2.0, 2]) == pytest.approx(1.5 - 0.5, abs=0.05)
+    assert left(2.1, [2.0, 2]) == pytest.approx(2.1, abs=0.05)
+    assert left(0.2, [4.0, 0]) == pytest.approx(0.2)  # the defect: no level
+    assert left(0.2, [8.0, -1]) == pytest.approx(0.2)  # beyond it
+
+
+def test_a_class_that_did_not_find_a_region_is_left_alone_there():
+    regions = [Rejected(torch.tensor([0.0, 4]), torch.tensor([3.0, -2.0]))]
+    contrasts = torch.tensor([[4.0, 0], [4.0, 0]])
+    lines = (level_slopes(regions, contrasts)[:, :, 0] * (regions[0].features - contrasts[:, None])).sum(2)
+    assert (lines + torch.tensor([-1.0, -5])).tolist() == [[3, 4], [0, 1]]

@@ -4,12 +4,16 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 import venv
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import anomalib_sofs
 
@@ -39,28 +43,36 @@ def outside(*command, cwd):
     return done
 
 
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory):
-    """Wheel and sdist."""
-    folder = tmp_path_factory.mktemp("dist")
-    outside(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, REPOSITORY, cwd=folder)
+def built(source, folder, *options):
+    """Build what an index takes."""
+    outside(sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", folder, source, cwd=folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def bare(dist, tmp_path_factory):
-    """A new environment with nothing but the wheel, over the dependencies that are installed already."""
-    folder = tmp_path_factory.mktemp("bare")
+def installed(wheels, folder):
+    """Make an environment with nothing but the wheel, over the dependencies that are installed already."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin/python"
-    (wheel,) = dist.glob("*.whl")
+    (wheel,) = wheels.glob("*.whl")
     outside(
-        sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=dist
+        sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=wheels
     )
     (site,) = folder.glob("lib/python*/site-packages")
     # its .pth files are not read from there, those of an editable installation among them
     (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     return folder
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """Wheel and sdist."""
+    return built(REPOSITORY, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def bare(dist, tmp_path_factory):
+    """A new environment with nothing but the wheel."""
+    return installed(dist, tmp_path_factory.mktemp("bare"))
 
 
 @pytest.mark.slow
@@ -91,6 +103,31 @@ def test_the_wheel_alone_does_the_main_job(bare, support_folder, tmp_path):
         "True",
         "anomalib_sofs.model.lightning_model",
     ]
+
+
+@pytest.mark.slow
+def test_from_a_fresh_clone_to_the_first_find_on_an_own_image(support_folder, tmp_path, capsys):
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a clone: there is nothing to clone")
+    times = [time.monotonic()]
+    outside("git", "clone", "-q", REPOSITORY, tmp_path / "clone", cwd=tmp_path)
+    times.append(time.monotonic())
+    (tmp_path / "wheel").mkdir()
+    environment = installed(built(tmp_path / "clone", tmp_path / "wheel", "--wheel"), tmp_path / "environment")
+    times.append(time.monotonic())
+    outside(
+        environment / "bin/anomalib-sofs", "find", support_folder / "support", support_folder / "images" / "0.png",
+        "--out", "found", cwd=tmp_path,
+    )  # fmt: skip
+    times.append(time.monotonic())
+    (mask,) = (tmp_path / "found").rglob("0_mask.png")
+    assert np.asarray(Image.open(mask)).any()
+    clone, install, find = (after - before for before, after in pairwise(times))
+    with capsys.disabled():
+        print(  # noqa: T201 - what this test is for
+            f"\nFrom a fresh clone to the first find: {times[-1] - times[0]:.0f} s (clone {clone:.0f} s, build and "
+            f"install {install:.0f} s without its dependencies, find {find:.0f} s)"
+        )
 
 
 @pytest.mark.slow

@@ -300,9 +300,7 @@ def test_int8_is_quantised_with_images_of_the_user_and_limits_stay(model, bundle
         folder = tmp_path / "pictures"
         folder.mkdir()
         shutil.copy(images / "a.png", folder)
-        made = SofsInferencer(
-            export_bundle(model, tmp_path / "int8", "int8", support=support, calibration=folder)
-        )
+        made = SofsInferencer(export_bundle(model, tmp_path / "int8", "int8", support=support, calibration=folder))
     finally:
         model.model.support = before
     kinds = [op.get_type_name() for op in made._networks._read("features").get_ops()]
@@ -325,7 +323,9 @@ def test_what_loses_the_marks_is_refused_and_leaves_nothing(model, tmp_path, mon
 
 def test_a_loss_is_one_of_five_points_or_of_an_image():
     check({"pit": Found(0.5, 2)}, {"pit": Found(0.46, 2)}, "int8")
-    with pytest.raises(PrecisionError, match=r"INT8 .* of 'pit' falls from 50.0 % to 44.0 %, where 5 points are allowed"):
+    with pytest.raises(
+        PrecisionError, match=r"INT8 .* of 'pit' falls from 50.0 % to 44.0 %, where 5 points are allowed"
+    ):
         check({"pit": Found(0.5, 2)}, {"pit": Found(0.44, 2)}, "int8")
     with pytest.raises(PrecisionError, match="some of them is found on 1 images instead of 2"):
         check({"pit": Found(0.5, 2)}, {"pit": Found(0.5, 1)}, "int8")

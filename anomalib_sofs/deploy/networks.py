@@ -14,7 +14,7 @@ from anomalib_sofs.model.exporting.quiet import quiet_export
 from anomalib_sofs.model.relation.fine_statistics import FineRelations
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.relation.marks import FINE_PREFIX, SHARED
-from anomalib_sofs.model.relation.rejections import KEY
+from anomalib_sofs.model.relation.rejections import KEY, LINES
 from anomalib_sofs.model.relation.statistics import BACKGROUND_CELLS, DEFECT_CELLS, SupportRelations
 from anomalib_sofs.model.torch_model import SofsModel
 from anomalib_sofs.runtime.bundle import DECISION, FEATURES, NORMAL, REJECTING
@@ -62,15 +62,16 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     yield Network(FEATURES, _Recorded(features), {"windows": windows}, {"windows": axes})
     yield Network(NORMAL, _Recorded(normal_features), {"windows": windows}, {"windows": axes})
     grids = dict(zip(("grid", "fine"), features(windows), strict=True))
-    classes = example_classes(grids["grid"], grids["fine"])
+    examples = example_classes(grids["grid"], grids["fine"])
     for name, keys in ((DECISION, INPUTS), (REJECTING, (*INPUTS, KEY))):
 
         def decision(grid: Tensor, fine: Tensor, *values: Tensor, keys: tuple[str, ...] = keys) -> tuple[Tensor, ...]:
-            first = head.first_logits([grid, fine], dict(zip(keys, values, strict=True)))
-            return (*head.look_again(first, grid), first)
+            classes = dict(zip(keys, values, strict=True))
+            first = head.first_logits([grid, fine], classes)
+            return (*head.look_again(first, grid, classes), first)
 
-        free = dict.fromkeys(grids, axes) | {key: [0] for key in keys if key not in SHARED or key == KEY}
-        yield Network(name, _Recorded(decision), grids | {key: classes[key] for key in keys}, free)
+        free = dict.fromkeys(grids, axes) | {key: [0, 2] if key == KEY else [0] for key in keys if key not in SHARED}
+        yield Network(name, _Recorded(decision), grids | {key: examples[key] for key in keys}, free)
 
 
 def example_classes(grid: Tensor, fine_grid: Tensor) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def example_classes(grid: Tensor, fine_grid: Tensor) -> dict[str, Tensor]:
     shapes = {
         "scale": (coarse,), "mean": (coarse,), "precision": (coarse, coarse), "background": (BACKGROUND_CELLS, coarse),
         "contrast": (k, coarse), "directions": (k, 6, coarse), "sigma": (k, 6), "defect": (k, DEFECT_CELLS, coarse),
-        "odds": (k,), "fine_directions": (k, 4, fine), "fine_sigma": (k,), KEY: (e, coarse),
+        "odds": (k,), "fine_directions": (k, 4, fine), "fine_sigma": (k,), KEY: (k, len(LINES), e, coarse),
     }  # fmt: skip
     return {name: torch.rand(shape).to(grid) for name, shape in shapes.items()}
 

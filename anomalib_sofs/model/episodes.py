@@ -1,7 +1,7 @@
 """Training episodes as tensors: which crops are queries, which support them, each encoded once."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -48,6 +48,15 @@ def shared_crops(queries: Tensor, masks: Tensor, supports: Tensor) -> Episodes:
     size = supports.shape[1]
     members = [[b // size * size + i for i in row.nonzero()[:, 0].tolist()] for b, row in enumerate(supports)]
     return Episodes(queries, masks, None, masks, members)
+
+
+def episodes_of(batch: Any, normalise: Callable[[Tensor], Tensor]) -> Episodes | None:
+    """Read the episodes off a batch, ``None`` where it has none; images were normalised, support crops were not."""
+    if getattr(batch, "supports", None) is not None:
+        return shared_crops(batch.image, batch.gt_mask, batch.supports)
+    if getattr(batch, "support_image", None) is not None:
+        return own_crops(batch.image, batch.gt_mask, normalise(batch.support_image), batch.support_mask)
+    return None
 
 
 def episode_features(

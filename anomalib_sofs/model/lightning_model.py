@@ -38,18 +38,20 @@ from anomalib_sofs.visualization.visualizer import SofsVisualizer
 
 from .backbone import DEFAULT_BACKBONE, IMAGE_MEAN, IMAGE_STD, Backbone
 from .caching import kept
+from .conditions import Conditions
 from .crop_cache import crop_cache
 from .encoding import SupportEncoding, encoding_bytes
-from .episodes import Episodes, own_crops, shared_crops
+from .episodes import episodes_of
 from .equal_sizes import check_not_resized
 from .exporting.mixin import SofsExport
-from .false_alarms import GoodImages, check_one_category, good_images, learn_limits, told_by, warn_of_limits
+from .false_alarms import GoodImages, check_one_category, good_images
 from .heads import HeadName, SegmentationHead, build_head, head_layers
 from .normal_images import normal_training_images
-from .normality.detector import Prediction
+from .optimization import polynomial_decay
 from .post_processor import SofsPostProcessor
 from .region_of_interest import RegionOfInterest
 from .run import announce_end, check_data, epochs_left_to_us, refuse_unread_suffixes
+from .segmented_batch import check_finite, segment_batch
 from .support import SupportSet
 from .torch_model import SofsModel
 from .weights import Built, built_for, load_into, packaged_weights, read_state
@@ -194,6 +196,11 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         """The segmentation head as a module."""
         return cast("nn.Module", self.model.head)
 
+    @property
+    def _conditions(self) -> Conditions:
+        """What counts beside the support set."""
+        return Conditions(self.roi, self.least_area, self.good)
+
     # -- support -------------------------------------------------------------------------------------------------
 
     def set_support(self, support: SupportSet, good: GoodImages | None = None) -> None:
@@ -207,24 +214,13 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
 
     def _keep(self, encoding: SupportEncoding, good: GoodImages | None) -> None:
         self.model.support = encoding.to(self.device)
-        self._restrict(encoding, good)
+        self._conditions.impose(self.model, encoding, good)
+        self._choose_scale(encoding)
+
+    def _choose_scale(self, encoding: SupportEncoding) -> None:
         if self.post_processor is not None:
             known = "limits" in encoding.record or encoding.least_area > 1
             self.post_processor.use_probabilities(probabilities=not encoding.normal or known)
-
-    def _adapt(self, encoding: SupportEncoding) -> None:
-        """Let what the user gives now count for an encoding that others have made."""
-        changed = encoding.restrict(self.roi, self.least_area)
-        if self.good is not None and (changed or not told_by(self.good, encoding)):
-            self._keep(encoding, self.good)
-        elif changed:
-            self._keep(encoding, None)
-            warn_of_limits(encoding)
-
-    def _restrict(self, encoding: SupportEncoding, good: GoodImages | None) -> None:
-        encoding.restrict(self.roi, self.least_area)
-        if good is not None:
-            learn_limits(self.model, [encoding], good)
 
     def prepare_support(self) -> None:
         """Make sure that there is a support encoding: from folder, checkpoint or the normal training images."""
@@ -240,8 +236,8 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
             self.set_support(
                 normal_training_images(self.datamodule, self.shot, self.support_selection, self.support_seed)
             )
-        else:
-            self._adapt(self.model.support)  # of a checkpoint, or prepared before
+        elif self._conditions.adapt(self.model, self.model.support):  # of a checkpoint, or prepared before
+            self._choose_scale(self.model.support)
 
     @property
     def _episodic(self) -> bool:
@@ -345,17 +341,8 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
 
     def training_loss(self, batch: Any) -> Tensor | None:
         """Compute the loss of a batch of training episodes; ``None`` where the data has none."""
-        episodes = self._episodes(batch)
+        episodes = episodes_of(batch, self.model.normalise)
         return None if episodes is None else cast("SegmentationHead", self._head).loss(self.model.backbone, episodes)
-
-    def _episodes(self, batch: Any) -> Episodes | None:
-        """Read the episodes off a batch; images were normalised, support crops were not."""
-        if getattr(batch, "supports", None) is not None:
-            return shared_crops(batch.image, batch.gt_mask, batch.supports)
-        if getattr(batch, "support_image", None) is not None:
-            support = self.model.normalise(batch.support_image)
-            return own_crops(batch.image, batch.gt_mask, support, batch.support_mask)
-        return None
 
     def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Segment a batch."""
@@ -373,26 +360,14 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         return self._segment(batch)
 
     def _segment(self, batch: Any) -> Any:
-        if not bool(torch.isfinite(batch.image).all()):
-            msg = f"{batch.image_path} holds values that are not numbers (NaN or infinity)."
-            raise ValueError(msg)
+        check_finite(batch)
         paths = getattr(batch, "support_paths", None)
         if paths is None:
             encodings = [self.model.support] * len(batch.image)
         else:
             supports = zip(paths, batch.support_mask_paths, strict=True)
             encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
-        # one image after the other: memory stays bounded however large a stock datamodule's batches are
-        files = [[path] if path else None for path in batch.image_path or [None] * len(batch.image)]
-        queries = zip(batch.image, encodings, files, strict=True)
-        parts = [self.model.predict(image[None], encoding, file) for image, encoding, file in queries]
-        found = Prediction(*map(torch.cat, zip(*parts, strict=True)))
-        # what pictures, results and metrics need travels on the batch: they never look into the model
-        batch.class_names = encodings[0].names
-        batch.best_class = found.maps.argmax(dim=1) + 1
-        batch.support_records = [encoding.record for encoding in encodings]
-        batch.support_previews = [encoding.preview for encoding in encodings]
-        batch.update(anomaly_map=found.maps.amax(dim=1), pred_score=found.score)
+        segment_batch(self.model, batch, encodings)
         if self.post_processor is None:
             decide(batch)
         return batch
@@ -404,7 +379,7 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
             encoding = self.model.encode(SupportSet.from_files(images, masks), cache=self._crops).to(self.device)
             # validation sees base categories: the good images are of the one that is tested
             tested = self.good is not None and (self.trainer.testing or self.trainer.predicting)
-            self._restrict(encoding, self.good if tested else None)
+            self._conditions.impose(self.model, encoding, self.good if tested else None)
             return encoding
 
         return kept(self._encodings, (images, masks), encode)  # one image may show defects of several classes
@@ -415,18 +390,10 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         """AdamW with polynomial decay; the transformer at ``lr``, the rest at twice that (Zhang et al. 2024)."""
         if not self._episodic:
             return None
-        slow = {id(p) for name, p in self._head.named_parameters() if name.startswith("stages.")}
-        parameters = list(self._head.parameters())
-        groups = [
-            {"params": [p for p in parameters if id(p) in slow], "lr": self.lr},
-            {"params": [p for p in parameters if id(p) not in slow], "lr": 2 * self.lr},
-        ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
         steps = self.trainer.estimated_stepping_batches
         if self._epochs is not None:
             steps = steps // (self.trainer.max_epochs or 1) * self._epochs
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=max(int(steps), 1), power=0.9)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return polynomial_decay(self._head, self.lr, int(steps))
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

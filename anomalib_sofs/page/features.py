@@ -130,14 +130,14 @@ def remember(model: SofsModel, store: FeatureStore) -> None:
 
 
 def _remember_opinions(head: RelationHead, store: FeatureStore) -> None:
-    judge = head.judge
+    judge = head.first_logits
 
     def remembered(features: Features, classes: Encoding) -> Tensor:
         if store.support is None or not isinstance(features, Kept):
             return judge(features, classes)
         return store.kept(f"{OPINIONS}/{store.support}", features.key, lambda: [judge(features, classes)])[0]
 
-    head.judge = remembered  # type: ignore[method-assign]
+    head.first_logits = remembered  # type: ignore[method-assign]
 
 
 def digest_of(support: SupportSet) -> str:

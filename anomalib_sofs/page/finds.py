@@ -44,6 +44,25 @@ def logit_of(levels: NDArray[np.integer]) -> NDArray[np.float32]:
     return (levels.astype(np.float32) / PER_LOGIT + LOWEST).astype(np.float32)
 
 
+def opened(levels: Levels, least_area: int) -> Levels:
+    """Lower levels ``(K, H, W)`` so that no threshold's step leaves a region of fewer pixels.
+
+    An area opening (Vincent 1993) at the steps that people can choose.
+    """
+    if least_area <= 1:
+        return levels
+    highest = np.zeros(levels.shape, np.uint16)  # step up to which a pixel is in a region that is large enough
+    for values, highest_of_class in zip(levels, highest, strict=True):
+        for step in range(1, 256):
+            _, numbers, stats, _ = cv2.connectedComponentsWithStats((values >= step * STEP).astype(np.uint8))
+            large = stats[:, cv2.CC_STAT_AREA] >= least_area
+            large[0] = False
+            if not large.any():
+                break
+            highest_of_class[large[numbers]] = step
+    return np.minimum(levels, highest * STEP + (STEP - 1))
+
+
 def step_of(probability: float) -> int:
     """Return the step of a threshold, 1 to 255, rounded up: never less strict."""
     return step_of_logit(math.log(probability / (1 - probability)))

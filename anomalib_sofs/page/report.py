@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,6 +45,8 @@ def report(session: Session) -> str:
         "With a defect": str(len(found)),
         "Threshold": f"probability {session.threshold:.4g}",
         "Good parts": _good(session),
+        "Region of interest": "the whole image" if session.roi is None else Path(session.roi.source).name,
+        "Least area": f"{session.settings.least_area} px",
         "Classes": ", ".join(session.decisions.classes) or "none",
         "Marked images": str(len(marked)),
         "Images with rejected regions": str(sum(summary["rejected"] for summary in summaries)),

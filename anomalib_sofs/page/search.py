@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anomalib_sofs.find import make_model
 from anomalib_sofs.model import Sofs, SofsModel, SupportSet
 from anomalib_sofs.model.encoding import SupportEncoding
+from anomalib_sofs.model.torch_model import inside_of
 from anomalib_sofs.tensors import read_image
 
 from .features import FeatureStore, digest_of, remember
@@ -67,9 +68,13 @@ class Engine:
 
     @torch.no_grad()
     def logits(self, file: Path, encoding: SupportEncoding) -> NDArray[np.float32]:
-        """Return the logits of each class ``(K, H, W)``."""
+        """Return the logits of each class ``(K, H, W)``.
+
+        Raises:
+            ValueError: If there is no region of interest for the image, or one of another size.
+        """
         image = self.model.normalise(read_image(file))[None]
-        return self.model.logits(image, encoding)[0].numpy()
+        return self.model.logits(image, encoding, inside_of(image, encoding, [str(file)]))[0].numpy()
 
 
 class Search:

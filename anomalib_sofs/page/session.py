@@ -4,26 +4,25 @@ Everything is on disk as soon as it was said: decisions in the support folder (:
 how it is shown in its hidden folder ``.page``. A new session with the same folders goes on where the last one ended.
 """
 
-import json
-import logging
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.model import SofsModel, SupportSet
 from anomalib_sofs.model.encoding import SupportEncoding
 from anomalib_sofs.model.false_alarms import FALSE_ALARMS, GoodImages, learn_limits
 from anomalib_sofs.model.probabilities import LIMIT
-from anomalib_sofs.results.files import write_json, written_whole
+from anomalib_sofs.model.region_of_interest import RegionOfInterest
+from anomalib_sofs.results.files import written_whole
 from anomalib_sofs.visualization.panels import CLASS_COLOURS
 
-from .decisions import OWN, Decision, Decisions
+from .decisions import OWN, Decisions
 from .finds import (
     STEP,
     About,
@@ -32,41 +31,25 @@ from .finds import (
     FoundRegion,
     half_of,
     level_of,
+    opened,
     probability_of,
     region_at,
     regions_of,
-    step_of,
     step_of_logit,
 )
 from .images import ImageFolder, Pixels
-from .painting import painted
+from .marking import Marking
 from .search import CACHE_GB, Engine, Search
+from .settings import Settings
 
-logger = logging.getLogger(__name__)
-
-UNDONE = 20
-"""Decisions per image that can be taken back."""
+SETTINGS = "settings.json"
+NO_ROI = "none"
+"""Stands for the whole image on the command line."""
 REACH = 12
 """Pixels around a click in which a region is looked for."""
 
 
-@dataclass
-class Settings:
-    """What is remembered beside the decisions."""
-
-    step: int = step_of(0.5)
-    """Of the threshold, 1 to 255, see :mod:`.finds`."""
-    colours: dict[str, str] = field(default_factory=dict)
-    """Of the classes, as ``#rrggbb``."""
-    good: str | None = None
-    """Folder of good parts that tell the threshold."""
-    false_alarms: float = FALSE_ALARMS
-    """Share of good parts that may get a region."""
-    limits: dict[str, int] = field(default_factory=dict)
-    """By class the step from which on good parts say that it is a defect."""
-
-
-class Session:
+class Session(Marking):
     """A folder of images, the decisions on them, and what was found.
 
     Args:
@@ -76,6 +59,9 @@ class Session:
         cache_gb: Gigabytes of features that may be kept on disk.
         model: A model that is there already, instead of a checkpoint.
         good: A folder of good parts that may tell the threshold, wherever it lies.
+        roi: Where defects count: a mask of the size of every image, or a folder of masks by stem; ``none`` for all of
+            the images, ``None`` for what an earlier session was told.
+        least_area: Pixels of the smallest region that counts; ``None`` for what an earlier session was told.
 
     Raises:
         OSError: If a folder does not exist or cannot be written, or another page works on the support folder.
@@ -90,10 +76,11 @@ class Session:
         cache_gb: float = CACHE_GB,
         model: SofsModel | None = None,
         good: Path | None = None,
+        roi: Path | None = None,
+        least_area: int | None = None,
     ) -> None:
         support = images.absolute().with_name(f"{images.absolute().name}_support") if support is None else support
-        self.images = ImageFolder(images, without=(support,))
-        self.decisions = Decisions(support)
+        super().__init__(ImageFolder(images, without=(support,)), Decisions(support))
         self.own = self.decisions.root / OWN
         self.own.mkdir(exist_ok=True)
         self._lock = FileLock(self.own / "lock", thread_local=False)
@@ -103,13 +90,46 @@ class Session:
             msg = f"Another page works on {support}. Close it, or name another folder with --support."
             raise OSError(msg) from None
         self.finds = Finds(self.own / "finds")
-        self.settings = self._read_settings()
+        self.settings = Settings.read(self.own / SETTINGS)
         self.search = Search(Engine(self.own / "features", ckpt_path, cache_gb, model))
-        self._stems = self._own_stems()
-        self._undo: dict[str, list[Decision]] = {}
         self.ckpt_path = ckpt_path
         self._good = None if good is None else good.resolve()
         self._known: dict[str, dict[str, Any]] = {}
+        self._restrict(roi, least_area)
+
+    def _restrict(self, roi: Path | None, least_area: int | None) -> None:
+        """Set where defects count, and from how many pixels on; what does not fit is not remembered."""
+        changes: dict[str, Any] = {} if least_area is None else {"least_area": least_area}
+        if roi is not None:
+            changes["roi"] = None if str(roi) == NO_ROI else str(roi.absolute())
+        source = changes.get("roi", self.settings.roi)
+        try:
+            self.roi = None if source is None else RegionOfInterest.from_path(source)
+            if self.roi is not None:
+                self.roi.check(str(self.images.file(name)) for name in self.images.names)
+        except (OSError, ValueError):
+            self.close()
+            raise
+        if changes:
+            self._change_settings(**changes)
+
+    @property
+    def restrictions(self) -> dict[str, Any]:
+        """Region of interest and least area as arguments of :class:`~anomalib_sofs.model.Sofs`."""
+        roi = {} if self.roi is None else {"roi": self.roi.source}
+        return roi | ({} if self.settings.least_area == 1 else {"least_area": self.settings.least_area})
+
+    @property
+    def made_by(self) -> str:
+        """What stands for all that finds follow from."""
+        decided = self.decisions.digest()
+        if not self.restrictions:
+            return decided
+        masks = {} if self.roi is None else self.roi.masks
+        told = [f"{decided} {self.settings.least_area}".encode()]
+        for stem, (height, width, bits) in sorted(masks.items()):
+            told += [f"{stem} {height} {width}".encode(), bits.tobytes()]
+        return hashlib.blake2b(b" ".join(told), digest_size=8).hexdigest()
 
     def close(self) -> None:
         """Stop what is running and give the folders free."""
@@ -118,52 +138,9 @@ class Session:
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
-    def size(self, name: str) -> tuple[int, int]:
-        """Return height and width of an image."""
-        return self.images.size(name)
-
-    def decision(self, name: str) -> Decision:
-        """Return what was decided on an image."""
-        return self.decisions.read(self._stems[name], self.size(name))
-
-    def revision(self, name: str) -> str:
-        """Return what stands for the decision on an image."""
-        return self.decisions.revision(self._stems[name])
-
-    def paint(self, name: str, stroke: dict[str, Any], label: str, seen: str | None = None) -> None:
-        """Mark what a stroke covers as a class, or take marks and rejections away with the eraser.
-
-        Args:
-            name: The image.
-            stroke: See :func:`.painting.painted`.
-            label: The class; a new name makes a new class.
-            seen: Revision that was painted on, see :meth:`.Decisions.write`.
-        """
-        area = painted(self.images.pixels(name), stroke)
-        number = 0 if stroke["tool"] == "eraser" else self.decisions.number(label)
-        self._mark(name, area, number, seen)
-
-    def accept(self, name: str, region: FoundRegion, label: str, seen: str | None = None) -> None:
-        """Make a found region a mark."""
-        self._mark(name, self._whole(name, region), self.decisions.number(label), seen)
-
-    def _mark(self, name: str, area: NDArray[np.bool_], number: int, seen: str | None) -> None:
-        before = self.decision(name)
-        marks = np.where(area, np.uint8(number), before.marks)
-        self._write(name, Decision(marks, before.rejected & ~area, good=before.good and number == 0), before, seen)
-
-    def reject(self, name: str, region: FoundRegion, seen: str | None = None) -> None:
-        """Say that a found region is no defect.
-
-        Raises:
-            ValueError: If it is marked as one.
-        """
-        before = self.decision(name)
-        free = self._whole(name, region) & ((before.marks == 0) | (before.marks == IGNORE))
-        if not free.any():
-            msg = "This region is marked as a defect. Erase the mark first if it is none."
-            raise ValueError(msg)
-        self._write(name, replace(before, rejected=before.rejected | free), before, seen)
+    def changed(self) -> None:
+        """Tell that there is something new to show."""
+        self.search.touch()
 
     def call_good(self, name: str, seen: str | None = None) -> None:
         """Say that all of an image is good: it becomes background, and what was found on it is rejected.
@@ -171,34 +148,7 @@ class Session:
         Raises:
             ValueError: If something is marked on it.
         """
-        before = self.decision(name)
-        if ((before.marks > 0) & (before.marks != IGNORE)).any():
-            msg = "Something is marked on this image. Erase the marks first if all of it is good."
-            raise ValueError(msg)
-        rejected = before.rejected.copy()
-        for region in self.regions(name):
-            rejected |= self._whole(name, region)
-        self._write(name, Decision(before.marks, rejected, good=True), before, seen)
-
-    def undo(self, name: str, seen: str | None = None) -> bool:
-        """Take the last decision on an image back; ``False`` if there is none since the session began."""
-        if not self._undo.get(name):
-            return False
-        self.decisions.write(self._stems[name], self.images.file(name), self._undo[name][-1], seen)
-        self._undo[name].pop()
-        self.search.touch()
-        return True
-
-    def _write(self, name: str, decision: Decision, before: Decision, seen: str | None) -> None:
-        self.decisions.write(self._stems[name], self.images.file(name), decision, seen)
-        self._undo[name] = [*self._undo.get(name, []), before][-UNDONE:]
-        self.search.touch()
-
-    def _whole(self, name: str, region: FoundRegion) -> NDArray[np.bool_]:
-        left, top, width, height = region.box
-        area = np.zeros(self.size(name), np.bool_)
-        area[top : top + height, left : left + width] = region.mask
-        return area
+        self._call_good(name, self.regions(name), seen)
 
     # -- what was found ----------------------------------------------------------------------------------------------
 
@@ -304,7 +254,7 @@ class Session:
     @property
     def unsearched(self) -> bool:
         """Whether anything was decided since the last search."""
-        made_by = self.decisions.digest()
+        made_by = self.made_by
         known = [self.finds.about(stem) for stem in self._stems.values()]
         return any(about is not None and about.made_by != made_by for about in known)
 
@@ -352,18 +302,8 @@ class Session:
     def _change_settings(self, **changes: Any) -> None:
         with self.decisions.lock:
             self.settings = replace(self.settings, **changes)
-            write_json(self.settings.__dict__, self.own / "settings.json")
+            self.settings.write(self.own / SETTINGS)
         self.search.touch()
-
-    def _read_settings(self) -> Settings:
-        file = self.own / "settings.json"
-        try:
-            return Settings(**json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return Settings()
-        except (OSError, ValueError, TypeError) as error:
-            logger.warning("%s cannot be read (%s): threshold and colours start anew.", file, error)
-            return Settings()
 
     # -- search ------------------------------------------------------------------------------------------------------
 
@@ -392,16 +332,18 @@ class Session:
 
     def _steps_of_search(self, search: Search) -> None:
         with self.decisions.lock:
-            made_by, support = self.decisions.digest(), SupportSet.from_folder(self.decisions.root)
+            made_by, support = self.made_by, SupportSet.from_folder(self.decisions.root)
         search.say("Learning what is marked")
         encoding = search.engine.encode(support)
+        encoding.restrict(self.roi, self.settings.least_area)
         if self.settings.good is not None:
             self._learn_limits(search, encoding)
         names = sorted(self.images.names, key=self._score, reverse=True)
         todo = {name: self.images.file(name) for name in names if not self._is_known(name, made_by)}
         search.say("Searching", len(names) - len(todo), len(names))
         for name, logits in search.found(todo, encoding):
-            self.finds.write(self._stems[name], Find(level_of(logits), list(encoding.names), made_by))
+            levels = opened(level_of(logits), self.settings.least_area)
+            self.finds.write(self._stems[name], Find(levels, list(encoding.names), made_by))
             search.advance()
 
     def _learn_limits(self, search: Search, encoding: SupportEncoding) -> None:
@@ -428,24 +370,3 @@ class Session:
     def _score(self, name: str) -> int:
         about = self.finds.about(self._stems[name])
         return -1 if about is None else about.score(self.steps(about))
-
-    # -- files -------------------------------------------------------------------------------------------------------
-
-    def stem(self, name: str) -> Path:
-        """Return what the files of an image are called."""
-        return self._stems[name]
-
-    def _own_stems(self) -> dict[str, Path]:
-        """Give images other stems where the support folder has another image of that name."""
-        stems = {}
-        for name, stem in self.images.stems.items():
-            chosen, number = stem, 1
-            while (owner := self.decisions.owner(chosen)) is not None and not _same(owner, self.images.file(name)):
-                number += 1
-                chosen = Path(f"{stem}-{number}")
-            stems[name] = chosen
-        return stems
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.samefile(b) or (a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes())

@@ -39,7 +39,12 @@ def result_of(session: Session, name: str, find: Find) -> Result:
         classes=classes,
         score=float(probability.max()),
         names=find.names,
-        support={"images": session.decisions.marked, "threshold": session.threshold, "limits": session.settings.limits},
+        support={
+            "images": session.decisions.marked,
+            "threshold": session.threshold,
+            "limits": session.settings.limits,
+            **session.restrictions,
+        },
     )
 
 
@@ -98,7 +103,7 @@ def write_bundle(session: Session) -> Path:
     if not session.decisions.marked:
         msg = "Nothing is marked yet: a bundle finds what was marked."
         raise ValueError(msg)
-    options: dict[str, Any] = {"visualizer": False, "threshold": session.threshold}
+    options: dict[str, Any] = {"visualizer": False, "threshold": session.threshold, **session.restrictions}
     if session.good is not None:
         options |= {"good": session.good, "false_alarms": session.settings.false_alarms}
     # not the model of the search: its head looks into the store of features

@@ -24,9 +24,10 @@ from .fine_statistics import FineRelations
 from .maps import patch_grid, relate
 from .marks import FINE_PREFIX, Channels, Look, describe, encode_marks, stacked
 from .network import RelationNet, relation_loss
-from .rejections import KEY, rejection
+from .rejections import KEY
 from .self_support import self_supported
 from .statistics import SupportRelations
+from .suppression import suppressed
 from .whole_image import judged, weighed
 
 STRIDES = [2, 4, 8, 16, 32]
@@ -113,9 +114,7 @@ class RelationHead(nn.Module):
         """Reduce every class to its directions and statistics, then calibrate it on its own marked crops."""
         # one crop must not change the statistics of batches
         with evaluating(self):
-            return encode_marks(
-                crops, partial(self.features, backbone), self.first_logits, self.look, self.channels
-            )
+            return encode_marks(crops, partial(self.features, backbone), self.first_logits, self.look, self.channels)
 
     def statistics(
         self, features: Iterable[Features], masks: Sequence[Tensor], labels: Sequence[str]
@@ -145,28 +144,22 @@ class RelationHead(nn.Module):
 
         What is costly runs once for all classes.
         """
-        return self.look_again(self.first_logits(features, classes), features[0])
+        return self.look_again(self.first_logits(features, classes), features[0], classes)
 
     @staticmethod
-    def look_again(first: Tensor, grid: Tensor) -> Look:
+    def look_again(first: Tensor, grid: Tensor, classes: Encoding) -> Look:
         """Take the second look at the coarse grids ``(n, C, h, w)`` of n windows, whose first logits are known."""
         with full_precision(first):
             second, distance = self_supported(first, grid)
+            if KEY in classes:
+                second, first = (suppressed(logits, grid, classes) for logits in (second, first))
             both = torch.cat([second, first], 1)
             return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
 
     def first_logits(self, features: Features, classes: Encoding) -> Tensor:
-        """Judge the features of n windows for K classes, logits ``(n, K, 2h, 2w)``; rejected regions lower them."""
-        with full_precision(features[0]):
-            logits = self.judge(features, classes)
-            if KEY not in classes:
-                return logits
-            lowered = rejection(features[0], classes, self.channels.coarse)
-            return logits + F.interpolate(lowered, size=logits.shape[-2:], mode="bilinear", align_corners=False)
-
-    def judge(self, features: Features, classes: Encoding) -> Tensor:
         """Judge the features of n windows for K classes by the networks alone, logits ``(n, K, 2h, 2w)``."""
-        outputs = self.decide(*self.relate(features, classes))[:, 0]
+        with full_precision(features[0]):
+            outputs = self.decide(*self.relate(features, classes))[:, 0]
         return outputs.view(features[0].shape[0], -1, outputs.shape[-2], outputs.shape[-1])
 
     def relate(self, features: Features, classes: Encoding) -> tuple[Tensor, Tensor]:

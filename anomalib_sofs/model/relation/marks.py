@@ -15,7 +15,7 @@ from .calibration import marked_level, shift
 from .discriminant import mean_of
 from .evidence import region_pixels
 from .fine_statistics import FineImage, encode_fine, reduce_fine
-from .rejections import KEY, LEVEL, rejected_cells, rejected_level
+from .rejections import KEY, Rejected, level_slopes, rejected_regions
 from .self_support import standing_out
 from .statistics import encode_support
 
@@ -26,7 +26,7 @@ CELL = 4
 """Native pixels across a cell of the grid; 8 of the enlarged image."""
 FINE_PREFIX = "fine_"
 """Of the names in an encoding."""
-SHARED = frozenset({"scale", "mean", "precision", "background", KEY})
+SHARED = frozenset({"scale", "mean", "precision", "background"})
 """Names in an encoding of what the classes of a support set have in common."""
 
 Encoding = dict[str, Array]
@@ -77,7 +77,7 @@ def encode_marks(
     marked = shown.marked
     encodings = calibrated(encodings, marked.features(extract), marked.masks, marked.labels, first)
     if crops.support.shows_rejected:
-        return told_apart(encodings, extract, look, crops.with_rejected, channels)
+        return told_apart(encodings, extract, look, crops.with_rejected)
     return encodings
 
 
@@ -165,34 +165,23 @@ def calibrated(
 
 
 def told_apart(
-    encodings: dict[str, Encoding], extract: Extract, look: Looks, crops: "SupportCrops", channels: Channels
+    encodings: dict[str, Encoding], extract: Extract, look: Looks, crops: "SupportCrops"
 ) -> dict[str, Encoding]:
-    """Add what rejected regions look like, and how sure each class is of them, see :mod:`.rejections`.
+    """Add the levels that rejected regions set for finds that resemble them, see :mod:`.rejections`.
 
     Args:
         encodings: Made without them.
         extract: The network that extracts features.
         look: The network that judges them.
         crops: Of the images with rejected regions.
-        channels: Of the layers in the grids.
     """
     classes = stacked(list(encodings.values()))
-    xp = array_namespace(classes["scale"])
-    cells: list[Array] = []
-    peaks: dict[int, Array] = {}  # (K,) of each image
-    rows = zip(crops.sources, crops.turned, crops.features(extract), crops.rejected, strict=True)
-    for source, turn, crop, mask in rows:
-        region = as_given(to_numpy(mask), crop[0])
-        with full_precision(crop[0]):
-            cells.append(rejected_cells(crop[0][0, ...], region, classes["scale"], channels.coarse))
+    regions: list[Rejected] = []
+    for turn, crop, mask in zip(crops.turned, crops.features(extract), crops.rejected, strict=True):
         if turn:
             continue  # queries are upright
-        second = look(crop, classes).maps[0, : len(encodings), ...]
-        peak = xp.max(xp.where(region > 0, second, xp.full_like(second, -xp.inf)), axis=(1, 2))
-        peaks[source] = xp.maximum(peaks.get(source, peak), peak)
-    levels = rejected_level(xp.stack(list(peaks.values())))
-    exemplars = xp.concat(cells, axis=0)
-    return {
-        name: encoding | {KEY: exemplars, LEVEL: levels[number]}
-        for number, (name, encoding) in enumerate(encodings.items())
-    }
+        found = look(crop, classes).maps[0, : len(encodings), ...]
+        with full_precision(crop[0]):
+            regions += rejected_regions(crop[0][0, ...], found, as_given(to_numpy(mask), found), classes["scale"])
+    slopes = level_slopes(regions, classes["contrast"])
+    return {name: encoding | {KEY: slopes[number, ...]} for number, (name, encoding) in enumerate(encodings.items())}

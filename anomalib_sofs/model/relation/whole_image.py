@@ -7,7 +7,6 @@ from anomalib_sofs.arrays import Array
 from .evidence import NO_PIXEL, suppress_weak
 from .extent import cut_at_half_peak
 from .marks import Encoding, Look
-from .rejections import LEVEL, suppress_unsure
 
 
 def weighed(look: Look, classes: Encoding) -> Array:
@@ -38,6 +37,4 @@ def judged(found: Array, classes: Encoding, *, evidence: bool, inside: Array | N
     if evidence:
         logits = suppress_weak(logits, found[:, count:, ...], classes["marked"])
     del found  # of a large image it is most of the memory
-    if LEVEL in classes:
-        logits = suppress_unsure(logits, classes[LEVEL])
     return cut_at_half_peak(logits)

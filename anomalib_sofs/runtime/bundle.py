@@ -151,3 +151,8 @@ def _damaged(path: Path, what: str) -> NoReturn:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def bundle_hash(folder: Path) -> str:
+    """Return what tells one bundle from another: a hash of ``bundle.json``, which holds those of all other files."""
+    return _hash(folder / NAME)

@@ -64,6 +64,7 @@ class SofsInferencer:
     Args:
         folder: The bundle.
         device: ``CPU``, ``GPU``, ``NPU`` or ``AUTO``, as OpenVINO names them; only ``CPU`` has been tried.
+        threads: Threads of the processor that are used; ``None`` means all.
 
     Raises:
         FileNotFoundError: If there is no bundle.
@@ -71,10 +72,10 @@ class SofsInferencer:
         DeviceError: If there is no such device.
     """
 
-    def __init__(self, folder: str | Path, device: str = "CPU") -> None:
+    def __init__(self, folder: str | Path, device: str = "CPU", threads: int | None = None) -> None:
         self._folder = Path(folder)
         self.bundle = Bundle.read(self._folder)
-        self._networks = Networks(self._folder, device)
+        self._networks = Networks(self._folder, device, threads)
         self._windows = Windows(self.bundle.window_size, self.bundle.multiple)
         self._detector = CellSpaceDetector()
         self._channels = Channels(self.bundle.channels, self.bundle.fine_channels)

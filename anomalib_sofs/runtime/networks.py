@@ -43,14 +43,17 @@ class Networks:
     Args:
         folder: The bundle.
         device: ``CPU``, ``GPU``, ``NPU`` or ``AUTO``, as OpenVINO names them; only ``CPU`` has been tried.
+        threads: Threads of the processor that are used; ``None`` means all.
 
     Raises:
         DeviceError: If there is no such device.
     """
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, threads: int | None = None) -> None:
         self._core = ov.Core()
         check_device(self._core, device)
+        if threads is not None:
+            self._core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         self._folder = folder
         self._device = device
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -122,19 +122,31 @@ def watch(argv: Sequence[str]) -> int:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where images come")
     parser.add_argument("--out", metavar="RESULTS", type=Path, required=True, help="folder for the results")
     parser.add_argument("--device", default="CPU", help="CPU (default), GPU, NPU, AUTO: only CPU has been tried")
+    parser.add_argument(
+        "--mqtt",
+        metavar="HOST[:PORT]",
+        help="broker that is told each line, too (QoS 1, needs the extra [mqtt]); user and password: the variables "
+        "MQTT_USERNAME and MQTT_PASSWORD",
+    )
+    parser.add_argument("--topic", default="anomalib-sofs", help="MQTT topic (anomalib-sofs)")
     arguments = parser.parse_args(argv)
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-
-    def say(found: dict[str, object]) -> None:
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-
     with told("watch") as failed:
+        from anomalib_sofs.runtime.mqtt import Broker  # noqa: PLC0415
         from anomalib_sofs.runtime.watch import watch as search  # noqa: PLC0415
 
-        search(arguments.bundle, arguments.folder, arguments.out, say, device=arguments.device, stop=stop)
+        broker = None if arguments.mqtt is None else Broker(arguments.mqtt, arguments.topic, arguments.out)
+
+        def say(found: dict[str, object]) -> None:
+            if broker is not None:
+                broker.put(found)
+            sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+        with nullcontext() if broker is None else broker.publishing():
+            search(arguments.bundle, arguments.folder, arguments.out, say, device=arguments.device, stop=stop)
     return NOTHING_DONE if failed else OK
 
 

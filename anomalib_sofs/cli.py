@@ -161,7 +161,8 @@ def told(command: str) -> Iterator[list[BaseException]]:
         sys.stderr.write(f"anomalib-sofs {command}: interrupted\n")
     except (OSError, RuntimeError, ValueError) as error:
         failed.append(error)
-        sys.stderr.write(f"anomalib-sofs {command}: {error}\n")
+        message = str(error).replace("--default_root_dir", "--out")  # anomalib's word for it
+        sys.stderr.write(f"anomalib-sofs {command}: {message}\n")
 
 
 def doctor(argv: Sequence[str]) -> int:

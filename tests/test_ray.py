@@ -41,6 +41,18 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    from anomalib_sofs.cli import main
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr("anomalib_sofs.runtime.ray_engine.SofsInferencer", lambda _: type("", (), {"support": None}))
+    Image.fromarray(part(seed=1)).save(tmp_path / "a.png")
+    assert main(["run", "BUNDLE", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "ray"]) == 2
+    message = "anomalib-sofs run: No Ray cluster answers at 127.0.0.1:1, which RAY_ADDRESS names ("
+    assert capsys.readouterr().err.startswith(message)
+
+
 def test_a_url_needs_ray_and_nothing_imports_it_before(tmp_path):
     done = run("anomalib-sofs", "run", "BUNDLE", "s3://a/b", "--out", "x", cwd=tmp_path, check=False)
     assert done.returncode == 2

@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -183,3 +186,88 @@ def test_coco_says_what_is_wrong_and_changes_no_time(bundle, tmp_path):
     (done.folder / "labelme/left/part_1.json").write_text("{}")
     run("anomalib-sofs", "coco", done.folder, cwd=tmp_path)
     assert search(bundle, tmp_path / "images", tmp_path / "out").folder.name == "predictions_2"
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def limited(bundle, command, source, out):
+    """Run a command whose files may have 4 kB at most: not every map does."""
+    return subprocess.run(
+        [SCRIPTS / "anomalib-sofs", command, bundle, source, "--out", out],
+        env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "place"), [("run", "predictions/images"), ("watch", "")])
+def test_a_disk_without_room_ends_it_with_one_line_and_the_next_start_takes_it_up(bundle, tmp_path, command, place):
+    """No abort by a thread of OpenVINO that still judges windows, and nothing half-written."""
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        Image.fromarray(part(seed=ord(name), size=(600, 500))).save(tmp_path / f"images/{name}.png")
+    full = limited(bundle, command, tmp_path / "images", tmp_path / "out")
+    assert full.returncode == 2, full.stderr
+    folder = tmp_path / "out" / place
+    assert full.stderr.strip().splitlines()[-1] == (
+        f"anomalib-sofs {command}: Results cannot be written to {folder}: File too large. "
+        "Free some space, or write elsewhere (--out)."
+    )
+    assert "Traceback" not in full.stderr
+    assert not list((tmp_path / "out").rglob(".part-*"))
+    done = list(folder.glob("[abc].json"))
+    assert len(done) < 3
+    for file in done:  # whoever has a JSON has all
+        for ending in ("mask", "probability"):
+            assert Image.open(file.with_name(f"{file.stem}_{ending}.png")).convert("I").size == (500, 600)
+    if command == "run":
+        run("anomalib-sofs", "run", bundle, tmp_path / "images", "--out", tmp_path / "out", cwd=tmp_path)
+        assert not (tmp_path / "out/predictions_2").exists()
+    else:
+        process = watching(bundle, tmp_path / "images", tmp_path / "out")
+        said = {json.loads(process.stdout.readline())["image"] for _ in range(3 - len(done))}
+        assert {Path(image).stem for image in said} == set("abc") - {file.stem for file in done}
+        process.terminate()
+        process.communicate()
+    assert {path.name for path in folder.glob("[abc].json")} == {"a.json", "b.json", "c.json"}
+
+
+@pytest.mark.parametrize("command", ["run", "watch"])
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ("[]", (), "COPY/bundle.json cannot be read (TypeError("),
+        ("version", (), "COPY is a bundle of version 99, this package reads version"),
+        ("support", (), "COPY came without a support set, and none was set: "),
+        ("cut", (), "COPY/decision.bin has 100 bytes instead of "),
+        ("missing", (), "COPY/decision.bin is missing: the bundle was not copied whole."),
+        ("", ("--device", "TPU"), "There is no device 'TPU' here. Devices: CPU"),
+    ],
+)
+def test_a_bundle_that_cannot_be_used_is_said_in_one_line(bundle, tmp_path, capfd, command, change, options, message):
+    from anomalib_sofs.cli import main
+
+    copy = tmp_path / "COPY"
+    shutil.copytree(bundle, copy)
+    told = json.loads((copy / "bundle.json").read_text())
+    if change == "[]":
+        told = []
+    elif change == "version":
+        told["version"] = 99
+    elif change == "support":
+        del told["files"]["support.npz"]
+    elif change == "cut":
+        os.truncate(copy / "decision.bin", 100)
+    elif change == "missing":
+        (copy / "decision.bin").unlink()
+    (copy / "bundle.json").write_text(json.dumps(told))
+    Image.fromarray(part(seed=1)).save(tmp_path / "a.png")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert main([command, str(copy), str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 2
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith(f"anomalib-sofs {command}: {message}".replace("COPY", str(copy)))
+    assert not (tmp_path / "out").exists()

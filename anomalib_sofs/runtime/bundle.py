@@ -75,7 +75,7 @@ class Bundle:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             version = content.pop("version")
-        except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             msg = f"{path} cannot be read ({error!r}). Make the bundle again: anomalib-sofs bundle."
             raise BundleError(msg) from error
         if version != VERSION:

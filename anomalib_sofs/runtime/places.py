@@ -75,7 +75,8 @@ class RemoteImages(Images):
 
     def listed(self) -> tuple[list[Image], Checked]:
         """See :meth:`Images.listed`."""
-        found = self._files.find(self._root, detail=True)
+        with _explained(self.place):
+            found = self._files.find(self._root, detail=True)
         marked = {Path(path).parent.absolute() for path in found if PurePosixPath(path).name == MARKER}
         paths = {Path(path): path for path in found if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
         if not paths:
@@ -90,7 +91,8 @@ class RemoteImages(Images):
         """See :meth:`Images.local`."""
         with TemporaryDirectory() as folder:
             file = Path(folder) / PurePosixPath(path).name
-            self._files.get_file(path, str(file))
+            with _explained(self._files.unstrip_protocol(path)):
+                self._files.get_file(path, str(file))
             yield file
 
 
@@ -174,9 +176,10 @@ class RemoteResults(Results):
     def _replaceable(self, stems: Mapping[str, Path]) -> bool:
         """Whether all results that are here are among those of this run."""
         marker = f"{self._root}/{MARKER}"
-        if not self._files.exists(marker):
-            return not self._files.exists(self._root) or not self._files.find(self._root)
-        earlier = json.loads(self._files.cat_file(marker))["results"]
+        with _explained(self.place):
+            if not self._files.exists(marker):
+                return not self._files.exists(self._root) or not self._files.find(self._root)
+            earlier = json.loads(self._files.cat_file(marker))["results"]
         return earlier.items() <= {image: stem.as_posix() for image, stem in stems.items()}.items()
 
     def finished(self, stem: Path, image: Image, source: Mapping[str, Any], file_name: str) -> dict[str, Any] | None:
@@ -186,7 +189,8 @@ class RemoteResults(Results):
                 for name in (f"{stem}.json", f"{stem}_mask.png"):
                     file = Path(scratch) / name
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    self._files.get_file(f"{self._root}/{name}", str(file))
+                    with _explained(self.place):
+                        self._files.get_file(f"{self._root}/{name}", str(file))
             except FileNotFoundError:
                 return None
             return finished(Path(scratch), stem, image.name, source, file_name)
@@ -210,7 +214,7 @@ class RemoteResults(Results):
         try:
             self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._files.put_file(str(folder / name), target)
-        except Exception as error:  # every file system has errors of its own
+        except Exception as error:
             msg = f"Results cannot be written to {self.place}: {error or error!r}"
             raise UnwritableError(msg) from error
 
@@ -232,6 +236,18 @@ def _opened(url: str) -> tuple[Any, str]:
         msg = f"{url} cannot be opened: {error}"
         raise ValueError(msg) from error
     return files, root.rstrip("/")
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Say at which URL something fails; every file system has errors of its own."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        msg = f"{url} cannot be read: {error or error!r}"
+        raise OSError(msg) from error
 
 
 def _state(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with a worker is searched again by another one, which takes up the images that a
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -156,6 +157,7 @@ def _cluster() -> Iterator[Any]:
         raise RuntimeError(msg) from error
     ours = not ray.is_initialized()
     if ours:
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -169,3 +171,19 @@ def _cluster() -> Iterator[Any]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Check that a cluster answers; Ray itself would try for minutes.
+
+    Raises:
+        RuntimeError: If it does not.
+    """
+    host, _, port = address.rpartition(":")
+    if "/" in host or not port.isdigit():  # none, "auto", "local", or ray://: Ray's own client
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        msg = f"No Ray cluster answers at {address}, which RAY_ADDRESS names ({error})."
+        raise RuntimeError(msg) from error

@@ -125,14 +125,16 @@ def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, worker
             future.add_done_callback(lambda _: room.leave(count))
             written.append(future)
 
-        for file, pixels in _read_ahead(list(files), reading):
-            count = pixels.shape[1] * pixels.shape[2]
-            room.enter(count, queue)
-            while written and written[0].done():
-                written.popleft().result()  # a full disk ends the run
-            inferencer.start(file, queue, partial(done, file, count), pixels)
-        if queue is not None:
-            queue.finish()
+        try:
+            for file, pixels in _read_ahead(list(files), reading):
+                count = pixels.shape[1] * pixels.shape[2]
+                room.enter(count, queue)
+                while written and written[0].done():
+                    written.popleft().result()  # a full disk ends the run
+                inferencer.start(file, queue, partial(done, file, count), pixels)
+        finally:
+            if queue is not None:
+                queue.finish()  # also when it ends early: OpenVINO's threads must not outlive the interpreter
         for future in written:
             future.result()
 

@@ -101,6 +101,8 @@ def test_nothing_is_lost_when_the_broker_goes_away_and_comes_back(broker, listen
     with teller.publishing():
         teller.put({"image": "ä.png", "score": 0.5})
         assert listener.next() == {"image": "ä.png", "score": 0.5}
+        while list((tmp_path / "out/mqtt").iterdir()):  # it is heard before it is acknowledged
+            time.sleep(0.01)
         broker.stop()
         for number in range(50):
             teller.put({"number": number})

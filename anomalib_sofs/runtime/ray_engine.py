@@ -43,7 +43,7 @@ def run_on_ray(bundle: Path, images: str, out: str, *, workers: int | None = Non
         bundle: The bundle, on this machine.
         images: An image or a folder of images: a path that is the same on every machine, or a URL that fsspec knows.
         out: Folder for the results, likewise.
-        workers: How many there are, each with a core and a gigabyte of memory; ``None`` takes all cores.
+        workers: How many there are, each with a core; ``None`` takes all cores.
         device: As OpenVINO names it.
 
     Raises:

@@ -27,7 +27,7 @@ test: $(BIN)/anomalib
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 $(BIN)/gradio: $(BIN)/anomalib
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,page,browser]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,page,browser,ray]"
 	touch $@
 
 # one after the other: each starts a server of its own

@@ -11,9 +11,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 OK, SOME_SKIPPED, NOTHING_DONE = 0, 1, 2
 CHECK_FAILED = 1
@@ -73,16 +74,41 @@ def run(argv: Sequence[str]) -> int:
     skipped: list[tuple[Path, str]] = []
     with told("run") as failed:
         from anomalib_sofs.query_files import summary  # noqa: PLC0415
-        from anomalib_sofs.runtime.run import run as search  # noqa: PLC0415
 
-        done = search(
-            arguments.bundle, arguments.images, arguments.out, workers=arguments.workers, device=arguments.device
-        )
+        places: tuple[Any, Any] = (arguments.images, arguments.out)
+        search: Callable[..., Any]
+        if arguments.engine == "ray":
+            from anomalib_sofs.runtime.ray_engine import run_on_ray as search  # noqa: PLC0415
+        else:
+            from anomalib_sofs.runtime.run import run as search  # noqa: PLC0415
+
+            places = local_path(places[0]), local_path(places[1])
+        done = search(arguments.bundle, *places, workers=arguments.workers, device=arguments.device)
         skipped = done.skipped
-        sys.stdout.write(f"Masks, maps, regions, COCO and LabelMe files: {done.folder}\n")
+        if done.before:
+            sys.stderr.write(f"{done.before} of {done.images} images had results of this bundle already.\n")
+        labelme = "" if "://" in str(done.folder) else " and LabelMe"
+        sys.stdout.write(f"Masks, maps, regions, COCO{labelme} files: {done.folder}\n")
         if skipped:
             sys.stderr.write("\n".join(summary(skipped, done.images + len(skipped))) + "\n")
     return NOTHING_DONE if failed else SOME_SKIPPED if skipped else OK
+
+
+def coco(argv: Sequence[str]) -> int:
+    """Write the COCO file of a folder of results."""
+    parser = argparse.ArgumentParser(
+        "anomalib-sofs coco",
+        description="Write RESULTS/coco.json from the masks and JSON files in RESULTS, such as those of `watch`, which "
+        "may go on meanwhile.",
+    )
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="folder that holds anomalib_sofs.json")
+    arguments = parser.parse_args(argv)
+    with told("coco") as failed:
+        from anomalib_sofs.results.finished import rebuild_coco  # noqa: PLC0415
+
+        path, count = rebuild_coco(arguments.results)
+        sys.stdout.write(f"{count} image(s): {path}\n")
+    return NOTHING_DONE if failed else OK
 
 
 def watch(argv: Sequence[str]) -> int:
@@ -96,19 +122,31 @@ def watch(argv: Sequence[str]) -> int:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where images come")
     parser.add_argument("--out", metavar="RESULTS", type=Path, required=True, help="folder for the results")
     parser.add_argument("--device", default="CPU", help="CPU (default), GPU, NPU, AUTO: only CPU has been tried")
+    parser.add_argument(
+        "--mqtt",
+        metavar="HOST[:PORT]",
+        help="broker that is told each line, too (QoS 1, needs the extra [mqtt]); user and password: the variables "
+        "MQTT_USERNAME and MQTT_PASSWORD",
+    )
+    parser.add_argument("--topic", default="anomalib-sofs", help="MQTT topic (anomalib-sofs)")
     arguments = parser.parse_args(argv)
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-
-    def say(found: dict[str, object]) -> None:
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-
     with told("watch") as failed:
+        from anomalib_sofs.runtime.mqtt import Broker  # noqa: PLC0415
         from anomalib_sofs.runtime.watch import watch as search  # noqa: PLC0415
 
-        search(arguments.bundle, arguments.folder, arguments.out, say, device=arguments.device, stop=stop)
+        broker = None if arguments.mqtt is None else Broker(arguments.mqtt, arguments.topic, arguments.out)
+
+        def say(found: dict[str, object]) -> None:
+            if broker is not None:
+                broker.put(found)
+            sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+        with nullcontext() if broker is None else broker.publishing():
+            search(arguments.bundle, arguments.folder, arguments.out, say, device=arguments.device, stop=stop)
     return NOTHING_DONE if failed else OK
 
 
@@ -123,7 +161,8 @@ def told(command: str) -> Iterator[list[BaseException]]:
         sys.stderr.write(f"anomalib-sofs {command}: interrupted\n")
     except (OSError, RuntimeError, ValueError) as error:
         failed.append(error)
-        sys.stderr.write(f"anomalib-sofs {command}: {error}\n")
+        message = str(error).replace("--default_root_dir", "--out")  # anomalib's word for it
+        sys.stderr.write(f"anomalib-sofs {command}: {message}\n")
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -178,6 +217,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "bundle": (bundle, "write networks and support set for the runtime without PyTorch"),
     "run": (run, "find in images what a bundle's support set marks, without PyTorch"),
     "doctor": (doctor, "check the installation; prints what to paste into a bug report"),
+    "coco": (coco, "write coco.json of results that have none, such as those of watch"),
     "watch": (watch, "search the images that come into a folder, without PyTorch"),
     "benchmark": (benchmark, "compare with other methods on your own data (python -m anomalib_sofs.benchmark)"),
 }
@@ -260,13 +300,25 @@ def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "anomalib-sofs run",
         description="Find in images what a bundle's support set marks, without PyTorch; writes what `find` writes, "
-        "pictures excepted.",
+        "pictures excepted. Images that an earlier run has finished with this bundle are not searched again.",
         epilog=EPILOG.replace("find", "run"),
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder that `anomalib-sofs bundle` wrote")
-    parser.add_argument("images", metavar="IMAGES", type=Path, help="an image, or a folder of images")
-    parser.add_argument("--out", metavar="RESULTS", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--workers", metavar="N", type=pixels, help="windows at a time (as many as OpenVINO advises)")
+    parser.add_argument("images", metavar="IMAGES", help="an image, or a folder of images; with Ray also a URL")
+    parser.add_argument("--out", metavar="RESULTS", required=True, help="folder for the results; with Ray also a URL")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local (default), or the Ray cluster that RAY_ADDRESS names: every machine sees the same paths (needs "
+        "the extra [ray])",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=pixels,
+        help="windows at a time (as many as OpenVINO advises); with Ray, processes of one core each (all cores)",
+    )
     parser.add_argument("--device", default="CPU", help="CPU (default), GPU, NPU, AUTO: only CPU has been tried")
     return parser
 
@@ -287,6 +339,18 @@ def be_quiet() -> None:
     logging.disable(logging.INFO)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def local_path(place: str) -> Path:
+    """Return a path of this machine.
+
+    Raises:
+        ValueError: If it is a URL.
+    """
+    if "://" in place:
+        msg = f"{place} is no folder of this machine: --engine ray takes URLs."
+        raise ValueError(msg)
+    return Path(place)
 
 
 def share(text: str) -> float:

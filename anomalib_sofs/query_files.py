@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -54,6 +54,28 @@ class Checked(NamedTuple):
     """Those that cannot be read, and why."""
 
 
+def sort_out(files: Sequence[Path], is_results: Callable[[Path], bool] = is_results_folder) -> Checked:
+    """Tell images from other files by their names and places; none is opened.
+
+    Args:
+        files: Files with the suffix of an image.
+        is_results: Tells whether a folder holds results of ours.
+    """
+    common = common_folder(files) if files else Path()
+    images: list[Path] = []
+    hidden: list[Path] = []
+    results: list[Path] = []
+    ours = cache(is_results)
+    for file in files:
+        if any(part.startswith(".") or part == MAC_FOLDER for part in file.absolute().relative_to(common).parts):
+            hidden.append(file)
+        elif any(ours(folder) for folder in file.absolute().parents):
+            results.append(file)
+        else:
+            images.append(file)
+    return Checked(images, hidden, results, [])
+
+
 def check_queries(files: Sequence[Path]) -> Checked:
     """Decide which files of a list are images that can be segmented.
 
@@ -62,30 +84,18 @@ def check_queries(files: Sequence[Path]) -> Checked:
     Args:
         files: Files with the suffix of an image.
     """
-    common = common_folder(files) if files else Path()
-    images: list[Path] = []
-    hidden: list[Path] = []
-    results: list[Path] = []
-    ours = cache(is_results_folder)
-    for file in files:
-        if any(part.startswith(".") or part == MAC_FOLDER for part in file.absolute().relative_to(common).parts):
-            hidden.append(file)
-        elif any(ours(folder) for folder in file.absolute().parents):
-            results.append(file)
-        else:
-            images.append(file)
+    sorted_out = sort_out(files)
+    images = sorted_out.images
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        found = pool.map(_fault, images)
+        found = pool.map(fault, images)
         reasons = list(track(found, "Checking images", len(images), transient=True, disable=len(images) < MANY))
-    return Checked(
+    return sorted_out._replace(
         images=[file for file, reason in zip(images, reasons, strict=True) if not reason],
-        hidden=hidden,
-        results=results,
         skipped=[(file, reason) for file, reason in zip(images, reasons, strict=True) if reason],
     )
 
 
-def _fault(file: Path) -> str:
+def fault(file: Path) -> str:
     """Say why a file cannot be segmented; empty if it can."""
     try:
         with Image.open(file) as image:

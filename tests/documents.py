@@ -22,6 +22,7 @@ PAGES = sorted(
 EXCLUDED = {
     r"pip install|python -m venv|\.venv/bin/pip install": "the environment that runs this test is made so",
     r"anomalib-sofs (page|watch)": "goes on until it is stopped, and has tests of its own",
+    r"anomalib-sofs run .* --engine ray": "starts a cluster: tests/test_ray.py",
     r"anomalib train --config configs/demo\.yaml": "takes minutes: `make demo` runs it",
     r".*(configs/paper\.yaml|PUBLISHED\.pth)": "needs weights from a hub, or the authors' file: tests/test_weights.py makes some",
     r"python tools/train_\w+\.py": "takes an hour and more",

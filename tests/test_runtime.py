@@ -477,7 +477,10 @@ def test_run_writes_what_find_writes(model, bundle, images, tmp_path):
     assert names - pictures == {path.relative_to(edge) for path in edge.rglob("*") if path.suffix in {".png", ".json"}}
     for name in sorted(names - pictures):
         if name.suffix == ".json":
-            _assert_close(json.loads((edge / name).read_text()), json.loads((full / name).read_text()))
+            ours, theirs = (json.loads((folder / name).read_text()) for folder in (edge, full))
+            if name.parts[0] == images.name:
+                assert set(ours.pop("source")) == {"bytes", "changed", "bundle"}  # for a run that is started again
+            _assert_close(ours, theirs)
         elif "labelme" not in name.parts:
             ours, theirs = (np.asarray(Image.open(folder / name)).astype(int) for folder in (edge, full))
             assert np.abs(ours - theirs).max() <= (66 if "probability" in name.name else 0)
@@ -605,7 +608,7 @@ def test_watch_searches_what_lies_there_and_what_comes_and_goes_on_where_it_stop
         broken = said()
         assert "broken.png is a file of 7 bytes that is no readable image" in broken["error"]
         assert Path(broken["moved_to"]).read_bytes() == b"nothing"
-        assert not (folder / "broken.png").exists()
+    assert not (folder / "broken.png").exists()
     Image.fromarray(GOOD).save(folder / "meanwhile.png")
     Image.fromarray(GOOD).save(folder / "second.png")  # changed
     Image.fromarray(GOOD).save(folder / "first.jpg")  # does not overwrite the results of first.png

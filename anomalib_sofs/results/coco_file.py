@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .files import unwritable, written_whole
+from .folder import DRAFTS
 from .outlines import border_outline, has_holes, run_lengths
 from .regions import Region
 
 NAME = "coco.json"
-DRAFTS = ".coco_drafts"
 
 
 class CocoDraft:
@@ -28,23 +28,49 @@ class CocoDraft:
         self.folder = folder
         self.file = folder / DRAFTS / f"{rank}.jsonl"
 
-    def add(self, file_name: str, size: tuple[int, int], names: Sequence[str], regions: Sequence[Region]) -> None:
-        """Add an image.
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add an image, see :func:`coco_entry`.
 
-        Args:
-            file_name: Its name in the COCO file.
-            size: Its height and width.
-            names: Class names, number 1 first.
-            regions: What was found.
+        Raises:
+            UnwritableError: If it cannot be written.
         """
-        found = [_annotation(region, size) for region in regions]
-        line = {"file_name": file_name, "height": size[0], "width": size[1], "names": list(names), "found": found}
         try:
             self.file.parent.mkdir(exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         except OSError as error:
             raise unwritable(self.folder, error) from error
+
+
+def coco_entry(
+    file_name: str, size: tuple[int, int], names: Sequence[str], regions: Sequence[Region]
+) -> dict[str, Any]:
+    """Return an image as plain data for :class:`CocoDraft`.
+
+    Args:
+        file_name: Its name in the COCO file.
+        size: Its height and width.
+        names: Class names, number 1 first.
+        regions: What was found.
+    """
+    found = [_annotation(region, size) for region in regions]
+    return {"file_name": file_name, "height": size[0], "width": size[1], "names": list(names), "found": found}
+
+
+def coco_name(image: Path | None, stem: Path, common: Path | None) -> str:
+    """Return the ``file_name`` of an image.
+
+    Args:
+        image: The image file, if there is one.
+        stem: Place of its results.
+        common: Folder that holds all images.
+    """
+    if image is None:
+        return stem.as_posix()
+    absolute = image.absolute()
+    if common is not None and absolute.is_relative_to(common):
+        return absolute.relative_to(common).as_posix()
+    return absolute.as_posix()
 
 
 def clear_drafts(folder: Path) -> None:

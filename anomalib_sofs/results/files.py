@@ -15,6 +15,8 @@ from PIL import Image
 
 FULL = "Free some space, or write elsewhere"
 BLOCKED = "A file lies where a folder should be: remove it, or write elsewhere"
+PART = ".part-"
+"""How names of files begin that are not written whole yet."""
 REMEDIES = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EFBIG: FULL, errno.EEXIST: BLOCKED, errno.ENOTDIR: BLOCKED}
 
 
@@ -33,7 +35,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         UnwritableError: If it cannot be written. Nothing is left behind.
     """
     # a short name of its own: the file's own name may be as long as the file system allows
-    temporary = path.with_name(f".part-{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{PART}{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -58,7 +60,7 @@ def place_file(file: Path, path: Path) -> None:
     """
     if path.exists() and path.samefile(file):
         return
-    temporary = path.with_name(f".part-{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{PART}{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(file.resolve(), temporary)

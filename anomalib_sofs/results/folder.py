@@ -14,13 +14,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .files import UnwritableError, unwritable, write_json
+from .files import PART, UnwritableError, unwritable, write_json
 
 MARKER = "anomalib_sofs.json"
 """Lies in each folder of results: which image went where. Whoever looks for images leaves such folders out."""
 LOCK = ".anomalib_sofs.lock"
 LABELME = "labelme"
 """Folder of the LabelMe files and their images."""
+DRAFTS = ".coco_drafts"
+"""Folder of what goes into ``coco.json`` when the run ends."""
 
 
 class ResultsFolder:
@@ -103,7 +105,7 @@ def _made(path: Path) -> FileLock | None:
         path.mkdir()
     except FileExistsError:
         return None
-    lock = _lock_of(path)
+    lock = lock_of(path)
     with suppress(NotImplementedError):  # a network share without locks: there, no folder is ever taken over
         lock.acquire(timeout=0)  # nobody else wants it: it is not marked yet
     return lock
@@ -113,7 +115,7 @@ def _taken_over(path: Path, stems: Mapping[str, Path]) -> FileLock | None:
     """Lock an older run's folder if everything in it would be made anew."""
     if not is_results_folder(path):
         return None  # somebody else's, or another process is about to mark it
-    lock = _lock_of(path)
+    lock = lock_of(path)
     try:
         lock.acquire(timeout=0)
     except (Timeout, NotImplementedError, OSError):  # in use, a network share without locks, or read-only
@@ -124,7 +126,8 @@ def _taken_over(path: Path, stems: Mapping[str, Path]) -> FileLock | None:
     return None
 
 
-def _lock_of(path: Path) -> FileLock:
+def lock_of(path: Path) -> FileLock:
+    """Return the lock of a folder of results, which a run holds as long as it writes."""
     return FileLock(path / LOCK, thread_local=False)
 
 
@@ -133,13 +136,27 @@ def _replaceable(path: Path, stems: Mapping[str, Path]) -> bool:
     try:
         earlier = json.loads(marker.read_text(encoding="utf-8"))["results"]
         last = marker.stat().st_mtime_ns
+        begun = {path / name for stem in earlier.values() for name in _begun(path, stem)}
         changed = any(
             file.stat().st_mtime_ns > last
             for file in path.rglob("*")
             # images beside LabelMe files are links to the originals, which may be of any time
-            if file.is_file() and file.name != LOCK and (file.suffix == ".json" or LABELME not in file.parts)
+            if file.is_file() and not _own(file) and (file.suffix == ".json" or LABELME not in file.parts)
+            if file not in begun
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
     # a run that did not know its images beforehand is never replaced: nobody knows what it holds
     return bool(earlier) and not changed and earlier.items() <= {i: s.as_posix() for i, s in stems.items()}.items()
+
+
+def _own(file: Path) -> bool:
+    """Whether it is a file of the run itself, such as a killed one leaves: the lock, a part of a file, a draft."""
+    return file.name == LOCK or file.name.startswith(PART) or file.parent.name == DRAFTS
+
+
+def _begun(path: Path, stem: str) -> list[str]:
+    """List the files of an image that the earlier run may have been writing when it was killed."""
+    if (path / f"{stem}.json").exists():  # written last
+        return []
+    return [f"{stem}_mask.png", f"{stem}_probability.png", f"{LABELME}/{stem}.json"]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from anomalib_sofs.images import SIXTEEN_BITS
 
-from .coco_file import CocoDraft
-from .files import write_json, write_png
+from .coco_file import CocoDraft, coco_entry, coco_name
+from .files import unwritable, write_json, write_png
 from .folder import LABELME
 from .labelme_file import write_labelme
 from .regions import describe_region, find_regions
@@ -41,6 +41,10 @@ class Result:
     """Value of the map above which a pixel was found."""
     support: Mapping[str, Any] = field(default_factory=dict)
     """Which support set made it: ``images``, ``labels``, ``normal``."""
+    name: str = ""
+    """What the JSON calls the image, where that is not the file's path here."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """State of the image file and the bundle that searched it, see :mod:`.finished`; not kept by every run."""
 
 
 class Writer:
@@ -52,23 +56,32 @@ class Writer:
     Args:
         folder: The folder.
         common: Folder that holds all images: COCO's file names start there.
-        rank: Number of the process where several write into one folder.
+        rank: Number of the process where several write into one folder; ``None`` leaves ``coco.json`` to the caller.
     """
 
-    def __init__(self, folder: Path, common: Path | None, rank: int = 0) -> None:
+    def __init__(self, folder: Path, common: Path | None, rank: int | None = 0) -> None:
         self.folder = folder
         self.common = common
-        self._coco = CocoDraft(folder, rank)
+        self._draft = None if rank is None else CocoDraft(folder, rank)
         self._outside_said = False
 
-    def write(self, result: Result, stem: Path) -> None:
+    def write(self, result: Result, stem: Path, file_name: str | None = None) -> dict[str, Any]:
         """Write the results of an image.
 
         Args:
             result: The results.
             stem: Their place in the folder, see :func:`.names.result_stems`.
+            file_name: Its name in ``coco.json``, if not by ``common``.
+
+        Returns:
+            The image in ``coco.json``, see :func:`.coco_file.coco_entry`.
+
+        Raises:
+            UnwritableError: If they cannot be written.
         """
         place = self.folder / stem
+        record = place.with_name(f"{place.name}.json")
+        _remove(record)  # of an earlier run: where it is, everything that it tells of is
         size = (result.probability.shape[0], result.probability.shape[1])
         probability = self._in_range(result.probability, result.image or stem)
         score = float(self._in_range(np.asarray(result.score), result.image or stem))
@@ -78,7 +91,7 @@ class Writer:
         write_png(deep, place.with_name(f"{place.name}_probability.png"))
         write_png(Image.fromarray(classes), place.with_name(f"{place.name}_mask.png"))
         content = {
-            "image": None if result.image is None else str(result.image),
+            "image": result.name or (None if result.image is None else str(result.image)),
             "height": size[0],
             "width": size[1],
             "score": round(score, 4),
@@ -86,19 +99,16 @@ class Writer:
             "classes": list(result.names),
             "regions": [describe_region(region, size) for region in regions],
             "support": dict(result.support),
+            **({"source": dict(result.source)} if result.source else {}),
         }
         if result.image is not None:
             write_labelme(self.folder / LABELME / stem, result.image, size, regions)
-        self._coco.add(self._file_name(result.image, stem), size, result.names, regions)
-        write_json(content, place.with_name(f"{place.name}.json"))  # last: where it is, everything is
-
-    def _file_name(self, image: Path | None, stem: Path) -> str:
-        if image is None:
-            return stem.as_posix()
-        absolute = image.absolute()
-        if self.common is not None and absolute.is_relative_to(self.common):
-            return absolute.relative_to(self.common).as_posix()
-        return absolute.as_posix()
+        name = file_name or coco_name(result.image, stem, self.common)
+        entry = coco_entry(name, size, result.names, regions)
+        if self._draft is not None:
+            self._draft.add(entry)
+        write_json(content, record)  # last
+        return entry
 
     def _in_range(self, values: NDArray[np.floating], source: Path) -> NDArray[np.floating]:
         """Return values in [0, 1]; say once if some had to be changed."""
@@ -113,3 +123,10 @@ class Writer:
                 np.max(values),
             )
         return inside
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(file.parent, error) from error

@@ -77,7 +77,7 @@ class Bundle:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             version = content.pop("version")
-        except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             msg = f"{path} cannot be read ({error!r}). Make the bundle again: anomalib-sofs bundle."
             raise BundleError(msg) from error
         if version != VERSION:
@@ -154,3 +154,8 @@ def _damaged(path: Path, what: str) -> NoReturn:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def bundle_hash(folder: Path) -> str:
+    """Return what tells one bundle from another: a hash of ``bundle.json``, which holds those of all other files."""
+    return _hash(folder / NAME)

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Condition
@@ -15,11 +16,13 @@ from rich.progress import track
 from anomalib_sofs.images import read_stored
 from anomalib_sofs.model.normality.detector import Prediction as Found
 from anomalib_sofs.query_files import check_queries, list_images, nothing_left, report
-from anomalib_sofs.results.coco_file import clear_drafts, write_coco
+from anomalib_sofs.results.coco_file import CocoDraft, clear_drafts, coco_name, write_coco
+from anomalib_sofs.results.finished import file_state, finished
 from anomalib_sofs.results.folder import ResultsFolder
 from anomalib_sofs.results.names import common_folder, result_stems
 from anomalib_sofs.results.writer import Writer
 
+from .bundle import bundle_hash
 from .inferencer import Prediction, SofsInferencer, as_result
 from .networks import WindowQueue
 
@@ -35,10 +38,12 @@ PIXELS_AT_A_TIME = 2**25
 class Done(NamedTuple):
     """What a run has done."""
 
-    folder: Path
-    """Of the results."""
+    folder: Path | str
+    """Of the results; a URL where they are on another machine."""
     images: int
     """Images that have results."""
+    before: int
+    """How many of them an earlier run had finished, with this bundle and in this state."""
     skipped: list[tuple[Path, str]]
     """Images that could not be read, and why."""
 
@@ -66,24 +71,39 @@ def run(bundle: str | Path, images: Path, out: Path, *, workers: int | None = No
         raise ValueError(nothing_left(checked))
     if support.roi is not None:
         support.roi.check(map(str, checked.images))
-    stems = result_stems(checked.images)
-    folder = ResultsFolder.reserve(out / PREDICTIONS, stems)
+    # with those that cannot be read: the others keep their places when these are repaired
+    listed = [*checked.images, *(file for file, _ in checked.skipped)]
+    stems, common = result_stems(listed), common_folder(listed)
+    folder = ResultsFolder.reserve(out / PREDICTIONS, {str(file): stems[str(file)] for file in checked.images})
     try:
         clear_drafts(folder.path)
-        writer = Writer(folder.path, common_folder(checked.images))
+        writer = Writer(folder.path, common)
+        draft = CocoDraft(folder.path)
+        made_by = {"bundle": bundle_hash(Path(bundle))}
+        sources = {file: file_state(file) | made_by for file in checked.images}
+        left = []
+        for file, source in sources.items():
+            stem = stems[str(file)]
+            entry = finished(folder.path, stem, str(file), source, coco_name(file, stem, common))
+            if entry is None:
+                left.append(file)
+            else:
+                draft.add(entry)
 
         def write(file: Path, found: Prediction) -> None:
-            writer.write(as_result(found, file, support), stems[str(file)])
+            result = replace(as_result(found, file, support), source=sources[file])
+            writer.write(result, stems[str(file)])
             folder.beat()
 
         try:
-            search(inferencer, checked.images, write, workers)
+            if left:
+                search(inferencer, left, write, workers)
         finally:
             write_coco(folder.path)
             folder.beat()
     finally:
         folder.release()
-    return Done(folder.path, len(checked.images), checked.skipped)
+    return Done(folder.path, len(sources), len(sources) - len(left), checked.skipped)
 
 
 def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, workers: int | None = None) -> None:
@@ -105,14 +125,16 @@ def search(inferencer: SofsInferencer, files: Iterable[Path], write: Any, worker
             future.add_done_callback(lambda _: room.leave(count))
             written.append(future)
 
-        for file, pixels in _read_ahead(list(files), reading):
-            count = pixels.shape[1] * pixels.shape[2]
-            room.enter(count, queue)
-            while written and written[0].done():
-                written.popleft().result()  # a full disk ends the run
-            inferencer.start(file, queue, partial(done, file, count), pixels)
-        if queue is not None:
-            queue.finish()
+        try:
+            for file, pixels in _read_ahead(list(files), reading):
+                count = pixels.shape[1] * pixels.shape[2]
+                room.enter(count, queue)
+                while written and written[0].done():
+                    written.popleft().result()  # a full disk ends the run
+                inferencer.start(file, queue, partial(done, file, count), pixels)
+        finally:
+            if queue is not None:
+                queue.finish()  # also when it ends early: OpenVINO's threads must not outlive the interpreter
         for future in written:
             future.result()
 

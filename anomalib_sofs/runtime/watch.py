@@ -9,6 +9,8 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,10 +18,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from anomalib_sofs.images import IMAGE_SUFFIXES, is_hidden
-from anomalib_sofs.results.files import place_file, unwritable, write_json
+from anomalib_sofs.results.files import UnwritableError, place_file, unwritable, write_json
+from anomalib_sofs.results.finished import file_state
 from anomalib_sofs.results.folder import MARKER, is_results_folder
 from anomalib_sofs.results.writer import Writer
 
+from .bundle import bundle_hash
 from .inferencer import SofsInferencer, as_result
 
 logger = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ def watch(
         bundle: The bundle.
         folder: The folder, with all folders in it.
         out: Folder for the results: masks, maps, JSON and LabelMe files, as ``anomalib-sofs run`` writes them.
-        say: Gets one dictionary for each image.
+        say: Gets one dictionary for each image, before it is noted that the image is done: twice rather than never.
         device: As OpenVINO names it.
         stop: Ends it after the image at hand.
 
@@ -63,6 +67,7 @@ def watch(
         raise FileNotFoundError(msg)
     inferencer = SofsInferencer(bundle, device)
     _ = inferencer.support  # says so if there is none
+    made_by = bundle_hash(Path(bundle))
     arrived: queue.Queue[Path] = queue.Queue()
     observer = Observer()
     observer.schedule(_handler(arrived), str(folder), recursive=True)
@@ -80,15 +85,17 @@ def watch(
     try:
         for file in sorted(folder.rglob("*")):
             arrived.put(file)
-        _search(inferencer, _Ledger(folder, out), arrived, say, stop or Event())
+        _search(inferencer, made_by, _Ledger(folder, out), arrived, say, stop or Event())
     finally:
         observer.stop()
         observer.join()
         lock.release()
 
 
-def _search(inferencer: SofsInferencer, ledger: "_Ledger", arrived: "queue.Queue[Path]", say: Say, stop: Event) -> None:
-    writer = Writer(ledger.out, ledger.folder)
+def _search(
+    inferencer: SofsInferencer, made_by: str, ledger: "_Ledger", arrived: "queue.Queue[Path]", say: Say, stop: Event
+) -> None:
+    writer = Writer(ledger.out, ledger.folder, rank=None)
     while not stop.is_set():
         try:
             file = arrived.get(timeout=PAUSE_S)
@@ -96,9 +103,9 @@ def _search(inferencer: SofsInferencer, ledger: "_Ledger", arrived: "queue.Queue
             continue
         if not ledger.wants(file):
             continue
-        about = ledger.about(file)
         started = time.perf_counter()
         try:
+            state = file_state(file)
             found = inferencer.predict(file)
         except (OSError, ValueError) as error:
             if not file.exists():
@@ -107,12 +114,20 @@ def _search(inferencer: SofsInferencer, ledger: "_Ledger", arrived: "queue.Queue
                 time.sleep(PAUSE_S)
                 arrived.put(file)
                 continue
-            aside = ledger.set_aside(file)
+            aside = ledger.place_aside(file)
+            place_file(file, aside)
             say({"image": str(file), "error": str(error), "moved_to": str(aside)})
+            file.unlink()
             continue
         stem = ledger.stem(file)
-        writer.write(as_result(found, file, inferencer.support), stem)
-        ledger.note(about | {"place": stem.as_posix()})
+        source = {**state, "bundle": made_by}
+        try:
+            writer.write(replace(as_result(found, file, inferencer.support), source=source), stem)
+        except UnwritableError:
+            if file.exists():
+                raise
+            say({"image": str(file), "error": f"{file} was taken away before its results were written."})
+            continue
         say(
             {
                 "image": str(file),
@@ -122,6 +137,7 @@ def _search(inferencer: SofsInferencer, ledger: "_Ledger", arrived: "queue.Queue
                 "seconds": round(time.perf_counter() - started, 3),
             }
         )
+        ledger.note({"image": ledger.name(file), **state, "place": stem.as_posix()})
 
 
 class _Ledger:
@@ -138,18 +154,18 @@ class _Ledger:
         if not is_results_folder(out):
             write_json({"results": {}}, out / MARKER)  # whoever looks for images leaves it out
         self._done: dict[str, dict[str, Any]] = {}
+        self._taken: dict[str, str] = {}  # image by place
         if self._file.is_file():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except ValueError:  # the last line of a process that was killed
-                    continue
-                self._done[entry["image"]] = entry
+            content = self._file.read_text(encoding="utf-8")
+            for line in content.splitlines():
+                with suppress(ValueError, TypeError, KeyError):  # half a line: of a process killed, or a full disk
+                    self._remember(json.loads(line))
+            if content and not content.endswith("\n"):
+                self._append("\n")
 
-    def about(self, file: Path) -> dict[str, Any]:
-        """Return what tells whether a file has changed."""
-        state = file.stat()
-        return {"image": file.relative_to(self.folder).as_posix(), "bytes": state.st_size, "changed": state.st_mtime_ns}
+    def name(self, file: Path) -> str:
+        """Return the name of a file in the folder."""
+        return file.relative_to(self.folder).as_posix()
 
     def wants(self, file: Path) -> bool:
         """Tell whether a path is an image that was not searched in this state."""
@@ -160,18 +176,17 @@ class _Ledger:
             inside = [Path(part) for part in file.relative_to(self.folder).parts]
             if file.suffix.lower() not in IMAGE_SUFFIXES or any(map(is_hidden, inside)):
                 return False
-            about = self.about(file)
+            state = file_state(file)
         except FileNotFoundError:  # gone already
             return False
-        noted = self._done.get(about["image"], {})
-        return {name: noted.get(name) for name in about} != about
+        return not state.items() <= self._done.get(self.name(file), {}).items()
 
     def stem(self, file: Path) -> Path:
         """Return the place of the results of a file, with its suffix if another one has been there before it."""
         path = file.relative_to(self.folder)
         plain = path.with_suffix("")
-        taken = {entry["place"] for image, entry in self._done.items() if image != path.as_posix()}
-        return path if plain.as_posix() in taken else plain
+        own = path.as_posix()
+        return path if self._taken.get(plain.as_posix(), own) != own else plain
 
     def note(self, about: dict[str, Any]) -> None:
         """Note that an image was searched.
@@ -179,22 +194,27 @@ class _Ledger:
         Raises:
             UnwritableError: If that cannot be written.
         """
+        self._append(json.dumps(about, ensure_ascii=False) + "\n")
+        self._remember(about)
+
+    def _append(self, text: str) -> None:
         try:
             with self._file.open("a", encoding="utf-8") as ledger:
-                ledger.write(json.dumps(about, ensure_ascii=False) + "\n")
+                ledger.write(text)
         except OSError as error:
             raise unwritable(self.out, error) from error
-        self._done[about["image"]] = about
 
-    def set_aside(self, file: Path) -> Path:
-        """Move a file that cannot be read out of the way."""
+    def _remember(self, entry: dict[str, Any]) -> None:
+        self._done[entry["image"]] = entry
+        self._taken[entry["place"]] = entry["image"]
+
+    def place_aside(self, file: Path) -> Path:
+        """Return a free place for a file that cannot be read."""
         place = self.out / ASIDE / file.relative_to(self.folder)
         number = 1
-        while place.exists():
+        while place.exists() and not place.samefile(file):
             number += 1
             place = place.with_name(f"{file.stem}_{number}{file.suffix}")
-        place_file(file, place)
-        file.unlink()
         return place
 
 

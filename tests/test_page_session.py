@@ -283,7 +283,7 @@ def test_rejecting_changes_only_what_is_made_of_the_networks_opinions(folder, mo
     session.reject("s.png", session.region("s.png", 75, 42))
     session.start()
     session.wait()
-    assert len(calls) == 5  # the marked image upright and turned, twice to calibrate, and the rejected region; no query
+    assert len(calls) == 3  # the marked image upright and turned, and the rejected region; no query
     session.paint("c.png", stroke(0, 0, 5, 5), "pit")
     session.start()
     session.wait()

@@ -40,7 +40,7 @@ class Broker:
 
     def __init__(self, address: str, topic: str, folder: Path) -> None:
         try:
-            from paho.mqtt import client  # noqa: PLC0415 - an extra
+            from paho.mqtt import client, enums  # noqa: PLC0415 - an extra
         except ImportError as error:
             msg = "--mqtt needs the package paho-mqtt: pip install 'anomalib-sofs[mqtt]'."
             raise RuntimeError(msg) from error
@@ -55,7 +55,7 @@ class Broker:
         self._topic, self._folder = topic, folder / WAITING
         self._stop = Event()
         self._reached: bool | None = None
-        self._client = client.Client(client.CallbackAPIVersion.VERSION2)
+        self._client = client.Client(enums.CallbackAPIVersion.VERSION2)
         if USER in os.environ:
             self._client.username_pw_set(os.environ[USER], os.environ.get(PASSWORD))
         self._client.reconnect_delay_set(1, SLOWEST_S)

@@ -10,6 +10,9 @@ LIMIT = "limit"
 """Name in an encoding of the highest logit of good images, where there were some."""
 LIMIT_SHARE = 0.5
 """Of the limit that good images have told, at which a find ends in an image that exceeds the limit."""
+ROUNDING = 1e-3
+"""Of a logit, by which a limit has to be exceeded: the good image that told it does not exceed itself, whatever engine
+and memory layout its logits are computed in."""
 
 
 def only_inside(logits: Array, inside: Array | None) -> Array:
@@ -36,7 +39,7 @@ def probabilities(logits: Array, threshold: float, limits: Array | None, least_a
     if limits is None:
         return drop_small(sigmoid(logits - threshold), least_area)
     xp = array_namespace(logits)
-    strict = limits.clip(threshold, None)
+    strict = (limits + ROUNDING).clip(threshold, None)
     lenient = xp.minimum((LIMIT_SHARE * limits).clip(threshold, None), strict)
     shown = highest_level(logits, least_area) > strict
     return drop_small(sigmoid(logits - xp.where(shown, lenient, strict)[..., None, None]), least_area)

@@ -10,7 +10,7 @@ LIMIT = "limit"
 """Name in an encoding of the highest logit of good images, where there were some."""
 LIMIT_SHARE = 0.5
 """Of the limit that good images have told, at which a find ends in an image that exceeds the limit."""
-ROUNDING = 1e-3
+ROUNDING = 2e-5
 """Of a logit, by which a limit has to be exceeded: the good image that told it does not exceed itself, whatever engine
 and memory layout its logits are computed in."""
 

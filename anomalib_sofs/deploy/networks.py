@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from anomalib_sofs.model.backbone import even_sides
 from anomalib_sofs.model.exporting.quiet import quiet_export
+from anomalib_sofs.model.normality.cells_and_spaces import LAYERS
 from anomalib_sofs.model.relation.fine_statistics import FineRelations
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.relation.marks import FINE_PREFIX, SHARED
@@ -57,7 +58,7 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
             return tuple(head.features(model.backbone, model.normalise(images)))
 
     def normal_features(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(model.detector.features(model.backbone, model.normalise(images)))
+        return tuple(model.backbone(model.normalise(images), LAYERS))
 
     yield Network(FEATURES, _Recorded(features), {"windows": windows}, {"windows": axes})
     yield Network(NORMAL, _Recorded(normal_features), {"windows": windows}, {"windows": axes})

@@ -80,12 +80,12 @@ def resize_image(image: Array, size: tuple[int, int]) -> Array:
 
 
 def _in_graph(image: Array) -> bool:
-    """Tell whether an image is that of a graph which is being exported."""
+    """Tell whether an image is that of a graph which is being exported, or of the body of one of its loops."""
     if not is_torch_array(image):
         return False
     import torch  # noqa: PLC0415 - whoever has a tensor has torch
 
-    return torch.compiler.is_compiling()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def resize_mask(mask: Array, size: tuple[int, int]) -> Array:

@@ -1,8 +1,10 @@
-"""The default anomaly detector: the nearest normal cell and the space of normal images, two opinions on every cell.
+"""The default anomaly detector: nearest normal cells and spaces of normal images, several opinions on every cell.
 
-The two fail on different parts, so they are averaged, each in units of what held-out normal cells score. The map takes
-strides 8 and 16; the image score takes the nearest cell at stride 16 and the space at stride 32, which sees the part as
-a whole. Parts may lie at any angle: normal images are seen in all four quarter turns.
+They fail on different parts, so they are averaged, each in units of what held-out normal cells score. The map asks for
+the nearest cell anywhere at stride 8, near the same place at stride 16, and for the space at both. The image score asks
+for the nearest cell at stride 16 and, of the image made smaller, at strides 8 and 16, where a cell sees more of the
+part, and for the space at stride 32, which sees the part as a whole. Parts may lie at any angle: normal images are seen
+in all four quarter turns.
 """
 
 import logging
@@ -11,10 +13,12 @@ from collections.abc import Sequence
 from array_api_compat import array_namespace
 
 from anomalib_sofs.arrays import Array, bilinear, descending
+from anomalib_sofs.model.resizing import resize_image
 from anomalib_sofs.model.support_crops import Features, SupportCrops
-from anomalib_sofs.windows import Windows
+from anomalib_sofs.windows import Windows, divided, larger, smaller
 
 from .detector import AnomalyDetector, Encoding, Extractor
+from .near import near_distance, normal_maps
 from .nearest import nearest_distance, normal_cells
 from .spaces import MOST_SPACES, normal_space, space_distance
 
@@ -26,10 +30,23 @@ MULTIPLE = 16
 """Sides of an image in pixels: less continuation by reflection, which is never quite normal."""
 LAYERS = slice(2, 5)
 """Strides 8, 16 and 32."""
-NEAREST, SPACES = (0, 1), (0, 1, 2)
-"""Of these, the layers whose cells are compared with normal ones, and those that have spaces."""
+SMALL_LAYERS = slice(2, 4)
+"""Strides 8 and 16, of the smaller image."""
+SMALL_SIDE = 256
+"""Pixels of the longest side of the smaller image."""
+LEAST_SMALL_SIDE = 32
+"""Two cells at stride 16: a map of one cell would be taken for a constant when a graph is exported."""
+NEAREST = (0, 1, 3, 4)
+"""Of the features (strides 8, 16, 32, and 8, 16 of the smaller image), those whose cells are compared anywhere."""
+NEAR = 1
+"""The one whose cells are compared near the same place."""
+SPACES = (0, 1, 2)
+"""Those that have spaces."""
 TOP = 0.01
 """Share of the cells that the image score is the mean of."""
+MEDIAN_SHARE = 0.5
+"""How much of the median cell is subtracted from it: another light or camera is not a defect of the part, or little of
+one."""
 
 
 class CellSpaceDetector(AnomalyDetector):
@@ -53,8 +70,10 @@ class CellSpaceDetector(AnomalyDetector):
         return super().encode(backbone, crops)
 
     def features(self, backbone: Extractor, windows: Array) -> Features:
-        """Extract strides 8, 16 and 32."""
-        return backbone(windows, LAYERS)
+        """Extract strides 8, 16 and 32, and 8 and 16 of the windows made smaller."""
+        small = resize_image(windows, small_size(windows.shape[-2], windows.shape[-1]))
+        # the network of a bundle knows only the three layers
+        return [*backbone(windows, LAYERS), *backbone(small, SMALL_LAYERS)[:2]]
 
     def describe(self, views: Sequence[Features], sources: Sequence[int]) -> Encoding:
         """Collect normal cells of all views, and make one space per layer and image, of its first view.
@@ -62,7 +81,10 @@ class CellSpaceDetector(AnomalyDetector):
         That is the upright one: a space of all views would take a part that lies askew for a normal one.
         """
         encoding = {f"cells_{i}": normal_cells([view[i] for view in views]) for i in NEAREST}
-        upright = [sources.index(image) for image in sorted(set(sources))[:MOST_SPACES]]
+        described = sorted(set(sources))[:MOST_SPACES]
+        maps = [view[NEAR] for view, source in zip(views, sources, strict=True) if source in described]
+        encoding["maps"] = normal_maps(maps)
+        upright = [sources.index(image) for image in described]
         for i in SPACES:
             spaces = [normal_space(views[first][i]) for first in upright]
             encoding[f"means_{i}"], encoding[f"whitening_{i}"] = map(
@@ -71,26 +93,47 @@ class CellSpaceDetector(AnomalyDetector):
         return encoding
 
     def distances(self, features: Features, encoding: Encoding) -> list[Array]:
-        """Return distances from the nearest cell at strides 8 and 16, from spaces at strides 8, 16 and 32."""
-        near = [nearest_distance(features[i], encoding[f"cells_{i}"]) for i in NEAREST]
-        return near + [space_distance(features[i], encoding[f"means_{i}"], encoding[f"whitening_{i}"]) for i in SPACES]
+        """Return distances from the nearest cells, from the nearest one near the same place, and from spaces."""
+        nearest = [nearest_distance(features[i], encoding[f"cells_{i}"]) for i in NEAREST]
+        near = near_distance(features[NEAR], encoding["maps"])
+        spaces = [space_distance(features[i], encoding[f"means_{i}"], encoding[f"whitening_{i}"]) for i in SPACES]
+        return [*nearest, near, *spaces]
 
     def combine(self, found: Sequence[Array], encoding: Encoding) -> Array:
         """Average them: the anomaly map, and the map of the part behind the score, ``(B, 2, h_8, w_8)``."""
-        near_8, near_16, space_8, space_16, space_32 = (
+        near_8, near_16, small_8, small_16, here_16, space_8, space_16, space_32 = (
             (kind - encoding["offset"][i]) / encoding["scale"][i] for i, kind in enumerate(found)
         )
-        pixel = (near_8 + space_8 + _like(near_16 + space_16, near_8)) / 4
-        part = (near_16 + _like(space_32, near_16)) / 2
-        return array_namespace(pixel).concat([pixel, _like(part, pixel)], axis=1)
+        pixel = (near_8 + space_8 + _like(here_16 + space_16, near_8)) / 4
+        part = sum(_like(kind, near_8) for kind in (near_16, small_8, small_16, space_32)) / 4
+        return array_namespace(pixel).concat([pixel, part], axis=1)
 
     def score(self, maps: Array) -> Array:
-        """Return the mean of the highest values of the part map ``(B,)``; a sort and a mask, so that it exports."""
+        """Return the mean of the highest values of the part map, less a share of its median ``(B,)``.
+
+        A sort and masks, so that it exports.
+        """
         xp = array_namespace(maps)
         values = descending(xp.reshape(maps[:, 1, ...], (maps.shape[0], -1)))
-        ones = xp.ones_like(values)
-        top = xp.astype(xp.cumulative_sum(ones, axis=1) - 1 < TOP * values.shape[1], values.dtype)
-        return xp.sum(values * top, axis=1) / xp.sum(top, axis=1)
+        rank = xp.cumulative_sum(xp.ones_like(values), axis=1) - 1
+        highest = xp.astype(rank < TOP * values.shape[1], values.dtype)
+        middle = xp.astype(xp.abs(rank - values.shape[1] / 2) < 1, values.dtype)
+
+        def mean(chosen: Array) -> Array:
+            return xp.sum(values * chosen, axis=1) / xp.sum(chosen, axis=1)
+
+        return mean(highest) - MEDIAN_SHARE * mean(middle)
+
+
+def small_size(height: int, width: int) -> tuple[int, int]:
+    """Return the sides ``(height, width)`` in pixels of a window made smaller, multiples of :data:`MULTIPLE`."""
+    longest = larger(height, width)
+    goal = smaller(longest, SMALL_SIDE)
+
+    def side(length: int) -> int:
+        return larger(divided(divided(length * goal, longest) + MULTIPLE // 2, MULTIPLE) * MULTIPLE, LEAST_SMALL_SIDE)
+
+    return side(height), side(width)
 
 
 def _like(x: Array, other: Array) -> Array:

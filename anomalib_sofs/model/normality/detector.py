@@ -24,8 +24,9 @@ Encoding = dict[str, Array]
 Extractor = Any
 """A backbone: takes windows ``(n, 3, h, w)`` and which of its layers are wanted, and returns features."""
 
-SIGMAS = 1.0
-"""Standard deviations above held-out normal views from which an image counts as defective."""
+SIGMAS, SIGMAS_OF_ONE = 1.0, 2.0
+"""Standard deviations above held-out normal views from which an image counts as defective; the second with a single
+support image, whose own views do not tell how its kind varies."""
 LIMIT = 0.5
 """What the limits of distances become."""
 LEAST_SCALE = 1e-6
@@ -130,7 +131,8 @@ class AnomalyDetector(ABC):
             encoding["pixel_limit"] = xp.mean(xp.stack([xp.max(values) for values in pixels]))
             encoding["pixel_scale"] = xp.std(xp.concat(pixels)).clip(LEAST_SCALE, None)
             encoding["score_scale"] = xp.std(scores).clip(LEAST_SPREAD, None)
-            encoding["score_limit"] = xp.mean(scores) + SIGMAS * encoding["score_scale"]
+            sigmas = SIGMAS if len(set(crops.sources)) > 1 else SIGMAS_OF_ONE
+            encoding["score_limit"] = xp.mean(scores) + sigmas * encoding["score_scale"]
         return {DEFECT: encoding}
 
     def _precise_features(self, backbone: Extractor, windows: Array) -> Features:

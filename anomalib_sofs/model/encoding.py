@@ -13,7 +13,7 @@ from .region_of_interest import RegionOfInterest
 Encoding = dict[str, Tensor]
 
 
-VERSION = 3
+VERSION = 4
 """Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.results.files import written_whole
 
-VERSION = 3
+VERSION = 4
 """Of what an encoding holds, as of :mod:`anomalib_sofs.model.encoding`; others are refused."""
 ABOUT = "about"
 

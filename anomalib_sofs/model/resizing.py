@@ -85,7 +85,8 @@ def _in_graph(image: Array) -> bool:
         return False
     import torch  # noqa: PLC0415 - whoever has a tensor has torch
 
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    recorded: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return torch.compiler.is_compiling() or recorded
 
 
 def resize_mask(mask: Array, size: tuple[int, int]) -> Array:

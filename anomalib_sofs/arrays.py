@@ -98,6 +98,24 @@ def grown(mask: Array, pixels: int) -> Array:
     return mask
 
 
+def framed(x: Array, value: float, cells: int = 1) -> Array:
+    """Add a frame of some cells of a value to maps ``(B, C, h, w)``."""
+    xp = array_namespace(x)
+    rows = xp.full_like(x[:, :, :1, :], value)
+    x = xp.concat([rows] * cells + [x] + [rows] * cells, axis=2)
+    columns = xp.full_like(x[:, :, :, :1], value)
+    return xp.concat([columns] * cells + [x] + [columns] * cells, axis=3)
+
+
+def highest_around(x: Array) -> Array:
+    """Return the highest value of each cell of maps ``(B, C, h, w)`` and the up to eight around it."""
+    xp = array_namespace(x)
+    h, w = x.shape[-2:]
+    x = framed(x, -xp.inf)
+    x = xp.maximum(xp.maximum(x[:, :, :h, :], x[:, :, 1 : 1 + h, :]), x[:, :, 2 : 2 + h, :])
+    return xp.maximum(xp.maximum(x[..., :w], x[..., 1 : 1 + w]), x[..., 2 : 2 + w])
+
+
 def largest(x: Array, count: int, fill: float) -> Array:
     """Return the ``count`` largest values along the last axis, descending; ``fill`` where there are fewer."""
     if is_torch_array(x):

@@ -25,7 +25,7 @@ def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Window
         rows, columns = (place(length, windows) for length in image.shape[-2:])
         return _apply(image, rows, columns, windows, loops)
     found: Tensor = applied(image, segment, windows)
-    loops.segment, loops.maps = segment, found.shape[1]
+    loops.remember(segment, found.shape[1])
     return found
 
 
@@ -73,8 +73,9 @@ def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: Wi
         _source(rows)[:, None].expand(*grid, rows.size).flatten(0, 1),
         _source(columns)[None].expand(*grid, columns.size).flatten(0, 1),
     )
-    shape = (image.shape[0], loops.maps, rows.size, columns.size)
-    maps = loops.run(_segmentation(windows, loops), scanned, (image,), shape)
+    segment, count = loops.next()
+    shape = (image.shape[0], count, rows.size, columns.size)
+    maps = loops.run(_segmentation(windows, segment), scanned, (image,), shape)
 
     # a band is so high that its pixels lie in two rows of windows
     pixels = torch.arange(rows.bands)[:, None] * rows.band + torch.arange(rows.band)
@@ -84,16 +85,16 @@ def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: Wi
     picked = [pixels - r * rows.step + (r - pair[:, :1]) * rows.size for r in _sources(rows, pixels)]
     across = torch.arange(columns.length)
     whole = [across + q * (columns.size - columns.step) for q in _sources(columns, across)]
-    shape = (image.shape[0], loops.maps, rows.band, columns.length)
+    shape = (image.shape[0], count, rows.band, columns.length)
     merged = loops.run(_MERGING, (numbers, *picked), (maps, *whole), shape)
     return merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length)
 
 
-def _segmentation(windows: Windows, loops: WindowLoops) -> Body:
+def _segmentation(windows: Windows, segment: Callable[[Tensor], Tensor]) -> Body:
     """Cut a window out of the image and segment it."""
 
     def segmented(ys: Tensor, xs: Tensor, image: Tensor) -> Tensor:
-        return loops.segment(image.index_select(2, ys).index_select(3, xs))
+        return segment(image.index_select(2, ys).index_select(3, xs))
 
     height, width = (windows.size,) * 2 if windows.fixed else (2 * windows.least, 3 * windows.least)
 

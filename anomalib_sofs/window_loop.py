@@ -24,18 +24,31 @@ class Body(NamedTuple):
     """Sizes that no other arguments have otherwise; all others are free."""
 
 
-class WindowLoops:
-    """Remembers from a run in eager mode what windows go through, and the loops of the graph that is traced then."""
+class Segmentation(NamedTuple):
+    """What the windows of an image go through."""
 
     segment: Callable[[Tensor], Tensor]
     """Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``."""
     maps: int
     """Maps per window, C."""
-    device: torch.device
-    """Where the windows are."""
+
+
+class WindowLoops:
+    """Remembers from a run in eager mode what windows go through, and the loops of the graph that is traced then."""
 
     def __init__(self) -> None:
         self.bodies: list[Body] = []
+        self._seen: list[Segmentation] = []
+        self._traced = 0
+
+    def remember(self, segment: Callable[[Tensor], Tensor], maps: int) -> None:
+        """Remember what the windows of an image went through in eager mode."""
+        self._seen.append(Segmentation(segment, maps))
+
+    def next(self) -> "Segmentation":
+        """Return what windows go through in the graph: in the order, and as often, as in eager mode."""
+        self._traced += 1
+        return self._seen[(self._traced - 1) % len(self._seen)]
 
     def run(self, body: Body, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
         """Do something for each row of the scanned tensors ``(n, ...)``; results ``(n, *shape)``."""

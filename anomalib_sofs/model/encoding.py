@@ -17,6 +17,8 @@ VERSION = 4
 """Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
 
 
+CONTRAST = "contrast."
+"""Before the names of the tensors of :attr:`SupportEncoding.contrast`."""
 NORMAL_LIMITS = ("pixel_limit", "score_limit")
 """Names in an encoding of normality of the distances that become 0.5."""
 
@@ -36,6 +38,8 @@ class SupportEncoding(nn.Module):
 
     preview: Tensor | None
     anchor: Tensor
+    contrast: "SupportEncoding | None"
+    """What good parts look like, see :mod:`.contrast`; ``None`` where no good images were at hand."""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class SupportEncoding(nn.Module):
         self.register_buffer("anchor", torch.empty(0, device=known[0].device if known else None), persistent=False)
         self.normal = normal
         self.whole = whole
+        self.contrast = None
         self.roi: RegionOfInterest | None = None
         self.least_area = 1
         self.names: list[str] = []
@@ -165,7 +170,9 @@ class SupportEncoding(nn.Module):
         thumbnail = state_dict.get(f"{prefix}preview")
         self.register_buffer("preview", None if thumbnail is None else thumbnail.to(device, copy=True))
         self._modules.clear()
-        for index, name in (name.split(".") for name in names if "." in name):
+        self.contrast = SupportEncoding() if any(name.startswith(CONTRAST) for name in names) else None
+        own = (name for name in names if "." in name and not name.startswith(CONTRAST))
+        for index, name in (name.split(".") for name in own):
             if index not in self._modules:
                 self.add_module(index, nn.Module())
             values = state_dict[f"{prefix}{index}.{name}"].to(device, copy=True)

@@ -20,6 +20,7 @@ from anomalib_sofs.annotations.reader import read_support
 from anomalib_sofs.conformal import conformal_quantile, conformal_rank
 from anomalib_sofs.tensors import read_image
 
+from .contrast import learn_contrasts
 from .encoding import SupportEncoding
 from .examples import checked_image
 from .modes import evaluating
@@ -110,11 +111,17 @@ def learn_limits(model: "SofsModel", supports: Sequence[SupportEncoding], good: 
             name,
         )
     scores: list[list[Tensor]] = [[] for _ in supports]
+    marked = [support for support in supports if not support.normal]
     with evaluating(model):
-        for name, image in good.read():
+        *contrasts, contrast = learn_contrasts(model, good) if marked else [None] * (count + 1)
+        for (name, image), without in zip(good.read(), contrasts, strict=True):
             query = model.normalise(image)[None]
+            for support in marked:
+                support.contrast = without
             for support, found in zip(supports, scores, strict=True):
                 found.append(model.alarms(query, support, [name]))
+    for support in marked:
+        support.contrast = contrast
     for support, found in zip(supports, scores, strict=True):
         support.limit(conformal_quantile(torch.cat(found), good.rate))
         support.record |= {"good": good.names, "false_alarms": good.rate}

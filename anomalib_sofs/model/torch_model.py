@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from anomalib_sofs.annotations.notices import warn_once
 
 from .backbone import IMAGE_MEAN, IMAGE_STD, Backbone
+from .contrast import contrasted
 from .crop_cache import crop_cache
 from .encoding import SupportEncoding
 from .examples import record_of
@@ -164,7 +165,10 @@ class SofsModel(nn.Module):
             support: An encoding of marked classes.
             inside: Which pixels count ``(B or 1, 1, H, W)``; ``None`` if all do.
         """
-        return only_inside(self.head.logits(self.backbone, image, support, inside), inside)
+        logits = self.head.logits(self.backbone, image, support, inside)
+        if support.contrast is not None:
+            logits = contrasted(logits, self.detector.deviation(self.backbone, image, support.contrast))
+        return only_inside(logits, inside)
 
     def alarms(self, image: Tensor, support: SupportEncoding, paths: Sequence[str] | None = None) -> Tensor:
         """Return what limits are compared with: above it an image shows no region of the least area.

@@ -10,7 +10,7 @@ from itertools import product
 
 from array_api_compat import array_namespace
 
-from anomalib_sofs.arrays import Array, unit
+from anomalib_sofs.arrays import Array, framed, unit
 from anomalib_sofs.model.resizing import resize_image
 
 REACH = 1
@@ -42,21 +42,12 @@ def near_distance(feature: Array, maps: Array) -> Array:
     b, d, h, w = feature.shape
     maps = unit(resize_image(maps, (h, w)), 1)
     cells = xp.reshape(xp.permute_dims(maps, (2, 3, 0, 1)), (h * w, maps.shape[0], d))
-    query = _framed(unit(feature, 1), 0.0)
+    query = framed(unit(feature, 1), 0.0, REACH)
     best = xp.full_like(query[:, :1, :h, :w], -1.0)
     for down, across in product(range(2 * REACH + 1), repeat=2):
         moved = xp.permute_dims(query[:, :, down : down + h, across : across + w], (2, 3, 1, 0))
         cosines = xp.max(cells @ xp.reshape(moved, (h * w, d, b)), axis=1)
-        found = _framed(xp.reshape(xp.permute_dims(cosines, (1, 0)), (b, 1, h, w)), -1.0)
+        found = framed(xp.reshape(xp.permute_dims(cosines, (1, 0)), (b, 1, h, w)), -1.0, REACH)
         back, aside = 2 * REACH - down, 2 * REACH - across
         best = xp.maximum(best, found[:, :, back : back + h, aside : aside + w])
     return 1 - best
-
-
-def _framed(x: Array, value: float) -> Array:
-    """Add a frame of :data:`REACH` cells of a value to maps ``(B, C, h, w)``."""
-    xp = array_namespace(x)
-    rows = xp.full_like(x[:, :, :REACH, :], value)
-    x = xp.concat([rows, x, rows], axis=2)
-    columns = xp.full_like(x[:, :, :, :REACH], value)
-    return xp.concat([columns, x, columns], axis=3)

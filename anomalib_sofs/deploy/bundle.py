@@ -171,7 +171,7 @@ def encoded(support: SupportEncoding, rule: Any = None) -> Encoded:
     classes = [{name: to_numpy(value) for name, value in one.items()} for one in support.encodings]
     return Encoded(
         list(support.names), classes, support.normal, support.whole, support.record, support.roi, support.least_area,
-        ranges,
+        ranges, None if support.contrast is None else encoded(support.contrast),
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from anomalib_sofs.annotations.reader import read_support
 from anomalib_sofs.conformal import conformal_quantile, conformal_rank
 from anomalib_sofs.tensors import read_image
 
-from .contrast import learn_contrasts
 from .encoding import SupportEncoding
 from .examples import checked_image
+from .good_parts import learn_contrasts
 from .modes import evaluating
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from PIL import Image
 from anomalib_sofs.annotations.masks import read_marks
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.images import read_stored
+from anomalib_sofs.model.contrast import contrasted
 from anomalib_sofs.model.examples import Examples, record_of
 from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector
 from anomalib_sofs.model.normality.detector import Prediction as Found
@@ -133,7 +134,7 @@ class SofsInferencer:
 
         Region of interest, least area and threshold of the bundle still count, and in anomaly detection what validation
         images told, as in PyTorch. Thresholds that good images told belong to the support set that they were told with,
-        and are dropped.
+        and are dropped, as is what else they showed.
 
         Args:
             images: Files, Pillow images, or arrays ``(H, W, 3)`` of uint8.
@@ -290,6 +291,10 @@ class SofsInferencer:
         classes = self._classes
         merging = Merging(pixels[None], self._windows)
         lock, seen = Lock(), 0
+        deviation = None
+        if support.contrast is not None:  # here, as requests must not wait for another network
+            features = self._networks.normal_features
+            deviation = self._detector.deviation(features, merging.image, support.contrast, inside)
 
         def receive(place: tuple[int, int], look: Look) -> None:
             nonlocal seen
@@ -298,16 +303,23 @@ class SofsInferencer:
                 seen += 1
                 last = seen == len(merging)
             if last:
-                receiver(self._finished(merging, classes, inside))
+                receiver(self._finished(merging, classes, inside, deviation))
 
         for place, window in merging.windows():
             queue.judge(window, lambda look, place=place: receive(place, look))
 
     def _finished(
-        self, merging: Merging, classes: dict[str, NDArray[np.float32]], inside: NDArray[np.bool_] | None
+        self,
+        merging: Merging,
+        classes: dict[str, NDArray[np.float32]],
+        inside: NDArray[np.bool_] | None,
+        deviation: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
     ) -> Found:
         """Weigh the image as a whole."""
-        logits = only_inside(judged(merging.mean(), classes, evidence=self.bundle.evidence, inside=inside), inside)
+        logits = judged(merging.mean(), classes, evidence=self.bundle.evidence, inside=inside)
+        if deviation is not None:
+            logits = contrasted(logits, deviation)
+        logits = only_inside(logits, inside)
         maps = probabilities(logits, self.bundle.threshold_logit, classes.get(LIMIT), self.support.least_area)
         return Found(maps, maps.max(axis=(1, 2, 3)))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.results.files import written_whole
 
@@ -40,6 +41,8 @@ class Encoded:
     """Pixels of the smallest region that counts."""
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Smallest and largest value and threshold of ``map`` and ``score`` where validation images told them."""
+    contrast: "Encoded | None" = None
+    """What good parts look like, see :mod:`anomalib_sofs.model.contrast`."""
 
 
 def save(encoded: Encoded, path: Path) -> None:
@@ -51,6 +54,8 @@ def save(encoded: Encoded, path: Path) -> None:
     arrays: dict[str, Any] = {
         f"class/{i}/{key}": value for i, one in enumerate(encoded.encodings) for key, value in one.items()
     }
+    if encoded.contrast is not None:
+        arrays |= {f"contrast/{key}": value for key, value in encoded.contrast.encodings[0].items()}
     roi: dict[str, Any] | None = None
     if encoded.roi is not None:
         roi = {"source": encoded.roi.source, "masks": {}}
@@ -66,6 +71,7 @@ def save(encoded: Encoded, path: Path) -> None:
         "roi": roi,
         "least_area": encoded.least_area,
         "ranges": dict(encoded.ranges),
+        "contrast": None if encoded.contrast is None else dict(encoded.contrast.record),
     }
     arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
     with written_whole(path) as file:
@@ -104,4 +110,7 @@ def load(path: Path) -> Encoded:
     if about["roi"] is not None:
         masks = {stem: (h, w, arrays[f"roi/{i}"]) for stem, (h, w, i) in about["roi"]["masks"].items()}
         about["roi"] = RegionOfInterest(about["roi"]["source"], masks)
+    if about["contrast"] is not None:
+        shown = {name.split("/")[1]: values for name, values in arrays.items() if name.startswith("contrast/")}
+        about["contrast"] = Encoded([DEFECT], [shown], normal=True, whole=True, record=about["contrast"])
     return Encoded(encodings=encodings, **about)

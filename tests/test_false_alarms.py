@@ -113,7 +113,7 @@ def test_the_stricter_of_the_threshold_and_the_good_images_counts(threshold):
         strict.head_trained.fill_(value=True)
         encoding = limited(strict, support(DARK), GoodImages([good]))
         limit = max(float(encoding.limits), strict.threshold_logit)
-        end = min(max(float(encoding.limits) / 2, strict.threshold_logit), limit) if logit > limit else limit
+        end = strict.threshold_logit if logit > limit else limit
         assert float(strict.predict(image, encoding).score) == pytest.approx(
             float(torch.tensor(logit - end).sigmoid()), abs=1e-5
         )
@@ -127,17 +127,17 @@ LOGITS = torch.tensor([[[[5.0, 3.0, 1.0, -1.0]]], [[[3.9, 3.0, 1.0, -1.0]]]])  #
     [
         (0, None, 1, [3, 3]),
         (2, None, 1, [2, 2]),
-        (0, 4, 1, [2, 0]),  # what exceeds the limit is found down to its half, what does not is good
+        (0, 4, 1, [3, 0]),  # an image that exceeds the limit shows all that it would without, another is good
         (2.5, 4, 1, [2, 0]),
         (3.5, 4, 1, [1, 0]),
         (4.5, 4, 1, [1, 0]),
         (0, -2, 1, [3, 3]),  # surer of good images than of anything: the threshold is the stricter one
         (-4, -2, 1, [4, 4]),  # unless it is lower
         (0, 4, 2, [0, 0]),  # one pixel exceeds the limit, but no region of two
-        (0, 2.5, 2, [2, 2]),
+        (0, 2.5, 2, [3, 3]),
     ],
 )
-def test_an_image_that_exceeds_the_limit_shows_finds_down_to_half_of_it(threshold, limits, least_area, found):
+def test_only_an_image_that_exceeds_the_limit_shows_what_exceeds_the_threshold(threshold, limits, least_area, found):
     told = None if limits is None else torch.tensor([float(limits)])
     maps = probabilities(LOGITS, threshold, told, least_area)
     assert (maps > 0.5).sum((1, 2, 3)).tolist() == found

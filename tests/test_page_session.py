@@ -13,7 +13,7 @@ from PIL import Image
 
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.page.decisions import StaleError
-from anomalib_sofs.page.finds import half_of, level_of, logit_of, probability_of, step_of
+from anomalib_sofs.page.finds import level_of, logit_of, probability_of, step_of
 from anomalib_sofs.page.finds import opened as opened_levels
 from anomalib_sofs.page.report import report
 from anomalib_sofs.page.session import Session
@@ -328,7 +328,7 @@ def test_good_parts_tell_the_threshold(folder):
         return session.steps(good._replace(peaks=[peak * 256]), step)
 
     assert steps(limit - 1, 1) == [limit]
-    assert steps(limit, 1) == [half_of(limit)]  # beyond the limit, a find reaches down to its half
+    assert steps(limit, 1) == [1]  # beyond the limit, the threshold counts
     assert steps(limit, limit + 5) == [limit + 5]
     session.set_good(None)
     assert steps(limit, 1) == [1]
@@ -390,8 +390,6 @@ def test_no_threshold_leaves_a_region_of_less_than_the_least_area(levels, least_
 
 
 def test_levels_round_down_and_thresholds_up():
-    assert half_of(step_of(0.5)) == step_of(0.5)
-    assert half_of(96) == 80  # logits 2 and 1
     assert level_of(np.array([-9.0, 0.0, -0.001, 40.0])).tolist() == [0, 16384, 16379, 65535]
     assert step_of(0.5) == 64
     assert probability_of(64) == 0.5

@@ -6,19 +6,10 @@ tell more: whether any good part looks like that, too. The two answers are log-o
 
 from anomalib_sofs.arrays import Array
 
-WEIGHT, IMAGE_WEIGHT = 1.0, 0.25
-"""Of a logit, for each unit in which a pixel, and its image as a whole, are beyond what is normal, see
-``AnomalyDetector.deviation``."""
-BIAS = 1.0
-"""Logit that is added everywhere: the rim of a defect is not beyond what is normal yet."""
+WEIGHT = 1.0
+"""Of a logit, for each unit in which a pixel is beyond what is normal, see ``AnomalyDetector.deviation``."""
 
 
-def contrasted(logits: Array, deviation: tuple[Array, Array]) -> Array:
-    """Return logits ``(B, K, H, W)`` that also say how far the pixels and the image are from normal.
-
-    Args:
-        logits: Of the head.
-        deviation: Maps ``(B, 1, H, W)`` and scores ``(B,)`` of ``AnomalyDetector.deviation``.
-    """
-    pixels, images = deviation
-    return logits + WEIGHT * pixels + (IMAGE_WEIGHT * images + BIAS)[:, None, None, None]
+def contrasted(logits: Array, deviation: Array) -> Array:
+    """Return logits ``(B, K, H, W)`` that also say how far each pixel is from normal ``(B, 1, H, W)``."""
+    return logits + WEIGHT * deviation

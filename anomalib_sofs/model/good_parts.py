@@ -1,22 +1,26 @@
 """What good parts look like: the other side of a :mod:`.contrast`."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .examples import record_of
+from .crop_cache import crop_cache
 from .resizing import shrunk
 from .support import SupportSet
+from .torch_model import TWICE_BYTES
 
 if TYPE_CHECKING:
     from .encoding import SupportEncoding
     from .false_alarms import GoodImages
     from .torch_model import SofsModel
 
-MOST_IMAGES = 16
-"""Good images that are described: bounds the time of a query."""
+LEAST_IMAGES, MOST_IMAGES = 4, 16
+"""Good images that are described: a single one does not tell how its kind varies, and many would take time."""
+UNITS = ("offset", "scale", "pixel_limit", "pixel_scale")
+"""Names in an encoding of what a deviation is measured in."""
 
 
 def learn_contrasts(model: "SofsModel", good: "GoodImages") -> "Sequence[SupportEncoding | None]":
@@ -27,11 +31,11 @@ def learn_contrasts(model: "SofsModel", good: "GoodImages") -> "Sequence[Support
     one shows beyond all.
 
     Returns:
-        The description to use for each of the good images, then that for queries; ``None`` where there is no other
-        image to compare with, or the model's detector does not see images whole.
+        The description to use for each of the good images, then that for queries; ``None`` where there are fewer than
+        :data:`LEAST_IMAGES`, or the model's detector does not see images whole.
     """
     count = len(good.images)
-    if count < 2 or not model.detector.resizes_large:  # noqa: PLR2004 - one and another
+    if count < LEAST_IMAGES or not model.detector.resizes_large:
         return [None] * (count + 1)
     described = sorted({i * count // MOST_IMAGES for i in range(MOST_IMAGES)})
     shown: dict[int, Tensor] = {}
@@ -39,16 +43,18 @@ def learn_contrasts(model: "SofsModel", good: "GoodImages") -> "Sequence[Support
         if number in described:
             shown[number] = shrunk(image[None], model.detector.windows)[0]
     halves = described[::2], described[1::2]
-    names = good.names
+    names, cache = good.names, crop_cache(TWICE_BYTES)
 
     def encode(numbers: Sequence[int]) -> "SupportEncoding":
         images = [shown[i] for i in numbers]
         empty = [torch.zeros(image.shape[-2:], dtype=torch.uint8) for image in images]
         examples = SupportSet(images, empty, paths=[names[i] for i in numbers])
-        encoding = model.encode(examples)
-        encoding.preview, encoding.record = None, record_of(examples)
+        encoding = model.encode(examples, cache)
+        encoding.preview = None
         return encoding
 
-    first, second, everything = encode(halves[0]), encode(halves[1]), encode(described)
-    without = dict.fromkeys(halves[0], second) | dict.fromkeys(halves[1], first)
+    everything, *halved = (encode(numbers) for numbers in (described, *halves))
+    for half, unit in product(halved, UNITS):  # in the same units, nothing is nearer to a half than to all
+        half.get_submodule("0").register_buffer(unit, everything.encodings[0][unit])
+    without = dict.fromkeys(halves[0], halved[1]) | dict.fromkeys(halves[1], halved[0])
     return [*(without.get(number, everything) for number in range(count)), everything]

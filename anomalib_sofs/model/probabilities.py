@@ -8,8 +8,6 @@ from .least_area import drop_small, highest_level
 
 LIMIT = "limit"
 """Name in an encoding of the highest logit of good images, where there were some."""
-LIMIT_SHARE = 0.5
-"""Of the limit that good images have told, at which a find ends in an image that exceeds the limit."""
 ROUNDING = 2e-5
 """Of a logit, by which a limit has to be exceeded: the good image that told it does not exceed itself, whatever engine
 and memory layout its logits are computed in."""
@@ -27,8 +25,7 @@ def probabilities(logits: Array, threshold: float, limits: Array | None, least_a
     """Return the probability of each class ``(B, K, H, W)``.
 
     An image shows a class only where a region exceeds the stricter of the threshold and the limit that good images have
-    told. In such an image a find reaches down to :data:`LIMIT_SHARE` of the limit: limits are those of images without
-    defect, and a defect is surest in its middle.
+    told. In such an image the threshold alone counts: limits tell whether there is a defect, not where it ends.
 
     Args:
         logits: ``(B, K, H, W)``.
@@ -40,6 +37,6 @@ def probabilities(logits: Array, threshold: float, limits: Array | None, least_a
         return drop_small(sigmoid(logits - threshold), least_area)
     xp = array_namespace(logits)
     strict = (limits + ROUNDING).clip(threshold, None)
-    lenient = xp.minimum((LIMIT_SHARE * limits).clip(threshold, None), strict)
     shown = highest_level(logits, least_area) > strict
-    return drop_small(sigmoid(logits - xp.where(shown, lenient, strict)[..., None, None]), least_area)
+    counts = xp.where(shown, xp.full_like(strict, threshold), strict)
+    return drop_small(sigmoid(logits - counts[..., None, None]), least_area)

@@ -167,7 +167,7 @@ class SofsModel(nn.Module):
         """
         logits = self.head.logits(self.backbone, image, support, inside)
         if support.contrast is not None:
-            logits = contrasted(logits, self.detector.deviation(self.backbone, image, support.contrast, inside))
+            logits = contrasted(logits, self.detector.deviation(self.backbone, image, support.contrast))
         return only_inside(logits, inside)
 
     def alarms(self, image: Tensor, support: SupportEncoding, paths: Sequence[str] | None = None) -> Tensor:

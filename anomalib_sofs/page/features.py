@@ -105,7 +105,7 @@ class FeatureStore:
 
 
 def remember(model: SofsModel, store: FeatureStore) -> None:
-    """Let the head of a model look into a store before it computes features and opinions.
+    """Let the head and the detector of a model look into a store before they compute features and opinions.
 
     Args:
         model: The model; from now on its head belongs to the store.
@@ -113,18 +113,22 @@ def remember(model: SofsModel, store: FeatureStore) -> None:
     """
     model.backbone.ensure_weights()
     head: Any = model.head
-    extract = head.features
     weights = hashlib.blake2b(digest_size=8)
     for value in (*model.backbone.state_dict().values(), *head.state_dict().values()):
         weights.update(digest(value))
 
-    def features(network: Any, windows: Tensor) -> Features:
-        found = Kept()
-        found.key = f"{digest(windows).hex()}-{weights.hexdigest()}"
-        found += store.kept(FEATURES, found.key, lambda: extract(network, windows))
-        return found
+    def keeping(extract: Callable[[Any, Tensor], Features], suffix: str) -> Callable[[Any, Tensor], Features]:
+        def features(network: Any, windows: Tensor) -> Features:
+            found = Kept()
+            found.key = f"{digest(windows).hex()}-{weights.hexdigest()}{suffix}"
+            found += store.kept(FEATURES, found.key, lambda: extract(network, windows))
+            return found
 
-    head.features = features
+        return features
+
+    head.features = keeping(head.features, "")
+    detector: Any = model.detector
+    detector.features = keeping(detector.features, "-normal")
     if isinstance(head, RelationHead):
         _remember_opinions(head, store)
 

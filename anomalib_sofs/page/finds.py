@@ -17,7 +17,6 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from anomalib_sofs.model.probabilities import LIMIT_SHARE
 from anomalib_sofs.results.files import written_whole
 
 logger = logging.getLogger(__name__)
@@ -71,11 +70,6 @@ def step_of(probability: float) -> int:
 def step_of_logit(logit: float) -> int:
     """Return the step of the threshold that a logit does not exceed."""
     return min(max(math.ceil((logit - LOWEST) * PER_LOGIT / STEP), 1), 255)
-
-
-def half_of(step: int) -> int:
-    """Return the step at the share :data:`~.probabilities.LIMIT_SHARE` of the logit of another one."""
-    return step_of_logit(LIMIT_SHARE * (step * STEP / PER_LOGIT + LOWEST))
 
 
 def probability_of(step: float) -> float:

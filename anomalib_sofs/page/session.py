@@ -29,7 +29,6 @@ from .finds import (
     Find,
     Finds,
     FoundRegion,
-    half_of,
     level_of,
     opened,
     probability_of,
@@ -123,10 +122,11 @@ class Session(Marking):
     def made_by(self) -> str:
         """What stands for all that finds follow from."""
         decided = self.decisions.digest()
-        if not self.restrictions:
+        good = [] if self.good is None else [str(self.good), *sorted(path.name for path in self.good.glob("*"))]
+        if not self.restrictions and not good:
             return decided
         masks = {} if self.roi is None else self.roi.masks
-        told = [f"{decided} {self.settings.least_area}".encode()]
+        told = [f"{decided} {self.settings.least_area} {good}".encode()]
         for stem, (height, width, bits) in sorted(masks.items()):
             told += [f"{stem} {height} {width}".encode(), bits.tobytes()]
         return hashlib.blake2b(b" ".join(told), digest_size=8).hexdigest()
@@ -159,7 +159,7 @@ class Session(Marking):
     def steps(self, about: About | Find, step: int | None = None) -> list[int]:
         """Return the threshold's step of each class on an image, as :func:`~.probabilities.probabilities` has it.
 
-        Where good parts have told a limit, an image shows the class only beyond it, and then down to half of it.
+        Where good parts have told a limit, only images beyond it show the class; in them, the threshold counts.
 
         Args:
             about: What was found on the image.
@@ -168,10 +168,8 @@ class Session(Marking):
         step = self.settings.step if step is None else step
         steps = []
         for name, peak in zip(about.names, about.peaks, strict=True):
-            limit = self.settings.limits.get(name)
-            strict = max(step, limit or 0)
-            shown = limit is not None and peak >= strict * STEP
-            steps.append(min(max(half_of(limit), step), strict) if shown and limit is not None else strict)
+            strict = max(step, self.settings.limits.get(name, 0))
+            steps.append(step if peak >= strict * STEP else strict)
         return steps
 
     def regions(self, name: str, step: int | None = None) -> list[FoundRegion]:

@@ -64,11 +64,10 @@ async function poll() {
 const current = () => S.state.images.find((image) => image.name === S.image);
 const version = (image) => [image.revision, image.made_by, JSON.stringify(S.state.limits), S.state.classes.length].join("|");
 const probability = (step) => 1 / (1 + Math.exp(-(step * PER_STEP + LOWEST)));
-// From which step on a class is found on an image: good parts tell a limit, and beyond it a find reaches down to its half.
+// From which step on a class is found on an image: only one beyond the limit that good parts have told shows it.
 function limit(image, name) {
-  const told = S.state.limits[name], strict = Math.max(S.step, told || 0);
-  const half = Math.ceil(told / 2 - LOWEST / PER_STEP / 2);
-  return told && image.peaks[name] >= strict ? Math.min(Math.max(half, S.step), strict) : strict;
+  const strict = Math.max(S.step, S.state.limits[name] || 0);
+  return image.peaks[name] >= strict ? S.step : strict;
 }
 const sure = (image) => Math.max(-1, ...Object.values(image.peaks));
 const isFound = (image) => Object.entries(image.peaks).some(([name, peak]) => peak >= Math.max(S.step, S.state.limits[name] || 0));

@@ -294,7 +294,7 @@ class SofsInferencer:
         deviation = None
         if support.contrast is not None:  # here, as requests must not wait for another network
             features = self._networks.normal_features
-            deviation = self._detector.deviation(features, merging.image, support.contrast, inside)
+            deviation = self._detector.deviation(features, merging.image, support.contrast)
 
         def receive(place: tuple[int, int], look: Look) -> None:
             nonlocal seen
@@ -313,7 +313,7 @@ class SofsInferencer:
         merging: Merging,
         classes: dict[str, NDArray[np.float32]],
         inside: NDArray[np.bool_] | None,
-        deviation: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+        deviation: NDArray[np.float32] | None,
     ) -> Found:
         """Weigh the image as a whole."""
         logits = judged(merging.mean(), classes, evidence=self.bundle.evidence, inside=inside)

@@ -160,55 +160,49 @@ class AnomalyDetector(ABC):
         return Prediction(maps, score)
 
     def detect(
-        self,
-        backbone: Extractor,
-        image: Array,
-        support: Described,
-        inside: Array | None = None,
-        *,
-        around: bool = False,
+        self, backbone: Extractor, image: Array, support: Described, inside: Array | None = None
     ) -> tuple[Array, Array]:
         """Return the distances behind a prediction: maps ``(B, 1, H, W)`` and scores ``(B,)``.
 
         Pixels that are not ``inside (B or 1, 1, H, W)`` have the lowest distance of the map, and do not count for the
-        score. With ``around`` each cell of the map counts as the highest of it and those around it.
+        score.
         """
-        (encoding,) = support.encodings
-        query = shrunk(image, self.windows) if support.whole else image
-
-        def segment(windows: Array) -> Array:
-            with full_precision(windows):
-                features = self.features(backbone, windows)
-                cells = self.combine(self.distances(features, encoding), encoding)
-            if around:
-                here = highest_around(cells[:, :1, ...])
-                cells = array_namespace(cells).concat([here, cells[:, 1:, ...]], axis=1)
-            return bilinear(cells, windows.shape[-2:])
-
-        maps = apply_in_windows(query, segment, self.windows)
+        maps = self._maps(backbone, image, support)
         score = self.score(maps) if inside is None else self._score_inside(maps, inside)
-        if support.whole:
-            maps = bilinear(maps[:, :1, ...], image.shape[-2:])
         maps = maps[:, :1, ...]
+        if support.whole:
+            maps = bilinear(maps, image.shape[-2:])
         if inside is None:
             return maps, score
         xp = array_namespace(maps)
         return xp.where(inside, maps, xp.min(maps)), score
 
-    def deviation(
-        self, backbone: Extractor, image: Array, support: Described, inside: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return how far beyond normal images ``(B, 3, H, W)`` are: at, or right beside, each pixel, and as a whole.
+    def deviation(self, backbone: Extractor, image: Array, support: Described) -> Array:
+        """Return how far beyond normal images ``(B, 3, H, W)`` are at, or right beside, each pixel.
 
         Returns:
-            Maps ``(B, 1, H, W)`` and scores ``(B,)``: 0 for what :meth:`predict` makes 0.5, 1 for what it makes 0.75.
+            ``(B, 1, H, W)``: 0 for what :meth:`predict` makes 0.5, 1 for what it makes 0.75.
         """
         (encoding,) = support.encodings
-        maps, score = self.detect(backbone, image, support, inside, around=True)
-        return (
-            (maps - encoding["pixel_limit"]) / encoding["pixel_scale"],
-            (score - encoding["score_limit"]) / encoding["score_scale"],
-        )
+        maps = self._maps(backbone, image, support, around=True)
+        if support.whole:
+            maps = bilinear(maps, image.shape[-2:])
+        return (maps - encoding["pixel_limit"]) / encoding["pixel_scale"]
+
+    def _maps(self, backbone: Extractor, image: Array, support: Described, *, around: bool = False) -> Array:
+        """Return the maps of :meth:`combine` of images ``(B, 3, H, W)`` at the size in which they are seen.
+
+        With ``around`` it is the anomaly map alone, each cell as high as the highest of it and the eight around it.
+        """
+        (encoding,) = support.encodings
+
+        def segment(windows: Array) -> Array:
+            with full_precision(windows):
+                features = self.features(backbone, windows)
+                cells = self.combine(self.distances(features, encoding), encoding)
+            return bilinear(highest_around(cells[:, :1, ...]) if around else cells, windows.shape[-2:])
+
+        return apply_in_windows(shrunk(image, self.windows) if support.whole else image, segment, self.windows)
 
     def _score_inside(self, maps: Array, inside: Array) -> Array:
         """Score the part of each image that counts; a pixel of a smaller map does, if any that it stands for does."""

@@ -1,7 +1,7 @@
 """Few-shot anomaly detection beside models whose weights come from a hub: their whole path, with random weights.
 
-Only the loading of weights is replaced. The quick tests take the smallest sibling of each network, the slow ones the
-network itself.
+Only the loading of weights is replaced, and large networks by their smallest sibling: the same grid of patches, fewer
+channels or blocks.
 """
 
 import json
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from anomalib.data import ImageBatch
 from PIL import Image
 
 from anomalib_sofs.benchmark import fad, peers
@@ -57,25 +58,24 @@ def rows(root, tmp_path, *options):
     return json.loads(file.read_text())["rows"]
 
 
-def timm_weights_are_random(monkeypatch, *, small):
+def timm_weights_are_random(monkeypatch):
     create = timm.create_model
 
     def without_weights(name, pretrained=False, **options):  # noqa: ARG001
         base = name.split(".", maxsplit=1)[0]
-        return create(SIBLINGS.get(base, base) if small else base, pretrained=False, **options)
+        return create(SIBLINGS.get(base, base), pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", without_weights)
 
 
-def clip_weights_are_random(monkeypatch, *, small):
+def clip_weights_are_random(monkeypatch):
     open_clip = pytest.importorskip("open_clip", reason="WinCLIP needs the extra [peers]")
     create = open_clip.create_model_and_transforms
 
     def without_weights(name, pretrained=None, **options):  # noqa: ARG001
         config = open_clip.get_model_config(name)
-        if small:
-            options["vision_cfg"] = config["vision_cfg"] | {"layers": 1}
-            options["text_cfg"] = config["text_cfg"] | {"layers": 1, "width": 64, "heads": 1}
+        options["vision_cfg"] = config["vision_cfg"] | {"layers": 1}
+        options["text_cfg"] = config["text_cfg"] | {"layers": 1, "width": 64, "heads": 1}
         return create(name, **options)
 
     monkeypatch.setattr(open_clip, "create_model_and_transforms", without_weights)
@@ -90,14 +90,10 @@ def is_complete(row):
     assert row["seconds_per_image"] > 0
 
 
-NETWORKS = pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
-
-
-@NETWORKS
 @pytest.mark.parametrize("peer", ["anomalydino", "rad", "foundad", "winclip"])
-def test_a_peer_with_a_backbone_of_its_own_gets_a_row(root, tmp_path, monkeypatch, peer, small):
+def test_a_peer_with_a_backbone_of_its_own_gets_a_row(root, tmp_path, monkeypatch, peer):
     replace = clip_weights_are_random if peer == "winclip" else timm_weights_are_random
-    replace(monkeypatch, small=small)
+    replace(monkeypatch)
     row = rows(root, tmp_path, "--peers", peer)[-1]
     is_complete(row)
     assert (row["method"], row["backbone"]) == (peer, peers.OWN_BACKBONES[peer])
@@ -109,9 +105,8 @@ def test_mh_patchcore_reads_our_backbone_and_needs_no_hub(root, tmp_path):
     assert (row["image_auroc"], row["backbone"]) == (1, "tf_efficientnet_lite0")
 
 
-@NETWORKS
-def test_our_row_on_a_vision_transformer(root, tmp_path, small, capsys):
-    backbone = f"vit_{'small' if small else 'base'}_patch14_dinov2"
+def test_our_row_on_a_vision_transformer(root, tmp_path, capsys):
+    backbone = "vit_small_patch14_dinov2"
     (row,) = rows(root, tmp_path, "--backbone", backbone, "--random-weights", "--peers", "none")
     assert "error" not in row
     assert (row["method"], row["backbone"], row["f1_threshold"]) == ("paper", backbone, "support")
@@ -128,7 +123,7 @@ def test_without_a_hub_our_row_on_a_vision_transformer_says_so(root, tmp_path):
 
 
 def test_parts_of_an_image_at_its_border_are_seen_by_every_peer(monkeypatch):
-    timm_weights_are_random(monkeypatch, small=True)
+    timm_weights_are_random(monkeypatch)
     for name in ("mhpatchcore", "rad"):
         preprocess = peers.build(name, peers.Wanted(1, "plate")).pre_processor
         image = torch.zeros(1, 3, 600, 600)
@@ -175,6 +170,20 @@ def test_missing_weights_are_asked_for_once(root, tmp_path, monkeypatch):
 def test_what_trains_for_hours_runs_only_where_it_is_named():
     arguments = parse(["fad", "--root", ".", "--json", "x.json"])
     assert [name for name in PEERS if name not in arguments.peers] == list(peers.EPOCHS) == ["foundad"]
+
+
+def test_winclip_sees_its_reference_images_as_it_sees_queries(monkeypatch):
+    clip_weights_are_random(monkeypatch)
+    winclip = peers.build("winclip", peers.Wanted(2, "plate"))
+    images = torch.rand(2, 3, 240, 240)
+    batches = [ImageBatch(image=image[None]) for image in images]
+    assert torch.equal(winclip.collect_reference_images(batches), winclip.pre_processor(images))
+
+
+def test_without_its_package_winclip_says_which_extra_brings_it(monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda _: None)
+    with pytest.raises(PeerUnavailableError, match=r"open_clip_torch, the extra \[peers\]"):
+        peers.build("winclip", peers.Wanted(1, "plate"))
 
 
 def test_an_unknown_backbone_is_one_line_and_code_2(root, tmp_path, capsys):

@@ -4,6 +4,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import huggingface_hub.constants
@@ -11,6 +12,7 @@ import timm
 from anomalib.models import AnomalyDINO, FoundAD, MHPatchcore, Padim, Patchcore, Rad, WinClip
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
+from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose
 
 from anomalib_sofs.model import Sofs
@@ -33,7 +35,7 @@ OWN_BACKBONES = {
 EPOCHS = {"foundad": 2000}
 """Of the peers that train: as behind the few-shot figures that anomalib gives for it."""
 BATCHES = {"foundad": 8}
-"""Images of a training step, likewise; the others take one image at a time."""
+"""Most images of a training step; the other peers look at one after the other."""
 ONLY_MODEL: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
 
 
@@ -142,8 +144,19 @@ def _anomalydino(wanted: Wanted) -> AnomalibModule:
     return AnomalyDINO(encoder_name=OWN_BACKBONES["anomalydino"], **ONLY_MODEL)
 
 
+class _NormalisingWinClip(WinClip):
+    """WinCLIP that normalises its reference images as its queries; anomalib 2.7 forgets to."""
+
+    def collect_reference_images(self, dataloader: Any) -> Tensor:
+        preprocess: Any = self.pre_processor
+        return preprocess(super().collect_reference_images(dataloader))
+
+
 def _winclip(wanted: Wanted) -> AnomalibModule:
-    return WinClip(class_name=wanted.category, k_shot=wanted.shots, **ONLY_MODEL)
+    if find_spec("open_clip") is None:
+        msg = "WinCLIP needs open_clip_torch, the extra [peers]"
+        raise ImportError(msg)
+    return _NormalisingWinClip(class_name=wanted.category, k_shot=wanted.shots, **ONLY_MODEL)
 
 
 def _sofs(wanted: Wanted) -> AnomalibModule:

@@ -24,7 +24,7 @@ from anomalib_sofs.benchmark.few_normals import choose_support
 from anomalib_sofs.benchmark.fss import chosen_methods, evaluate
 from anomalib_sofs.benchmark.machine import without_paths
 from anomalib_sofs.benchmark.methods import build_methods
-from anomalib_sofs.benchmark.scores import auroc, best_f1, f1, pixel_scores
+from anomalib_sofs.benchmark.scores import auroc, best_decisions, f1, good_called_defective, pixel_scores
 from anomalib_sofs.benchmark.tally import SIZES, Tally
 from anomalib_sofs.data.datasets import QueryEpisodes
 from anomalib_sofs.data.items import EpisodeItem
@@ -91,7 +91,7 @@ def fad(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path
     file = tmp_path_factory.mktemp("fad") / "fad.json"
     done = run(
         "anomalib-sofs", "benchmark", "fad", "--root", root, "--categories", "plate", "--shots", "1,2", "--draws", 2,
-        "--peers", "patchcore,winclip", "--limit", 2, "--json", file, cwd=file.parent,
+        "--peers", "patchcore,rad,winclip", "--limit", 2, "--json", file, cwd=file.parent,
     )  # fmt: skip
     return done.stdout, file
 
@@ -110,7 +110,7 @@ FSS_KEYS = {
     "false_positives",
     "false_area",
 }
-FAD_KEYS = {"category", "method", "shots", "draw", "image_auroc", "pixel_auroc", "aupro", "f1"}
+FAD_KEYS = {"category", "method", "shots", "draw", "image_auroc", "pixel_auroc", "aupro", "f1", "good_called_defective"}
 
 
 def test_fss_has_a_row_for_every_category_seed_and_method(fss):
@@ -213,7 +213,7 @@ def test_fss_writes_csv_plot_and_the_worst_queries(fss):
 def test_fad_compares_with_peers_on_the_same_images(fad):
     rows = json.loads(fad[1].read_text())["rows"]
     assert [(r["method"], r["shots"], r["draw"]) for r in rows] == [
-        (m, k, d) for m in ("sofs", "patchcore", "winclip") for k in (1, 2) for d in (0, 1)
+        (m, k, d) for m in ("sofs", "patchcore", "rad", "winclip") for k in (1, 2) for d in (0, 1)
     ]
     for row in rows[:8]:
         assert set(row) >= FAD_KEYS
@@ -222,9 +222,22 @@ def test_fad_compares_with_peers_on_the_same_images(fad):
         assert row["f1"] <= row["f1_best"]
         assert row["f1_threshold"] == ("support" if row["method"] == "sofs" else "test images")
         assert row["queries"] == 6  # two of each class and of the good ones
+        assert row["good_called_defective"] in {0, 0.5, 1}
+        assert row["backbone"] == LITE
         assert row["seconds_per_image"] > 0
         assert row["backbone_ratio"] > 0
     assert rows[4]["f1"] == rows[4]["f1_best"]  # anomalib's models learn their threshold from the test images
+
+
+def test_fad_table_says_what_was_called_defective_and_which_backbones_were_read(fad):
+    markdown, file = fad
+    rows = json.loads(file.read_text())["rows"]
+    head, line = (
+        next(x for x in markdown.splitlines() if x.startswith(y)) for y in ("| category", "| plate | SOFS | 1")
+    )
+    cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    assert cells["good called defective %"] == f"{100 * rows[0]['good_called_defective']:.1f}"
+    assert f"SOFS, PatchCore: {LITE}; RAD: vit_base_patch16_dinov3; WinCLIP: ViT-B-16-plus-240." in markdown
 
 
 def test_another_draw_is_another_support(root):
@@ -236,15 +249,17 @@ def test_another_draw_is_another_support(root):
     assert all(Path(path).parent.parent.name == "train" for path in choose_support(table, "plate", 3, 1))
 
 
-def test_a_peer_without_weights_is_a_row_that_says_so(fad):
+@pytest.mark.parametrize(("method", "title"), [("rad", "RAD"), ("winclip", "WinCLIP")])
+def test_a_peer_without_weights_is_a_row_that_says_so(fad, method, title):
     markdown, file = fad
-    rows = [r for r in json.loads(file.read_text())["rows"] if r["method"] == "winclip"]
+    rows = [r for r in json.loads(file.read_text())["rows"] if r["method"] == method]
     if all("error" not in row for row in rows):
-        pytest.skip("WinCLIP's weights are there")
+        pytest.skip(f"{title}'s weights are there")
     for row in rows:
         assert "weights cannot be had" in row["error"]
         assert row["image_auroc"] is row["pixel_auroc"] is row["aupro"] is row["f1"] is None
-    assert "| WinCLIP | 1 | weights cannot be had (" in markdown
+        assert row["good_called_defective"] is None
+    assert f"| {title} | 1 | weights cannot be had (" in markdown
 
 
 def test_normal_supports_are_rows_of_their_own_and_a_category_without_any_says_so(root, tmp_path, capsys):
@@ -395,8 +410,15 @@ def test_large_scores_are_not_saturated():
     assert auroc(np.zeros(4), np.array([False, True, False, True])) == 0.5
 
 
-def test_f1_of_decisions_and_at_its_best():
+def test_f1_and_false_alarms_of_decisions_and_of_the_best_ones():
     scores, defect = np.array([20.0, 30.0, 40.0, 50.0]), np.array([False, True, False, True])
     assert f1(scores > 45, defect) == pytest.approx(2 / 3)
-    assert best_f1(scores, defect) == pytest.approx(0.8)  # all but the lowest: two of three
-    assert f1(scores > 0, np.ones(4, dtype=bool)) is best_f1(scores, np.ones(4, dtype=bool)) is None
+    assert good_called_defective(scores > 45, defect) == 0
+    best = best_decisions(scores, defect)
+    assert best.tolist() == [False, True, True, True]  # all but the lowest: two of three
+    assert f1(best, defect) == pytest.approx(0.8)
+    assert good_called_defective(best, defect) == 0.5
+    everything = np.ones(4, dtype=bool)
+    assert f1(scores > 0, everything) is best_decisions(scores, everything) is None
+    assert good_called_defective(scores > 0, everything) is None
+    assert good_called_defective(scores > 25, ~everything) == 0.75  # defects are not needed for it

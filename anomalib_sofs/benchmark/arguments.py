@@ -12,7 +12,9 @@ import torch
 
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
 
-PEERS = ("patchcore", "padim", "anomalydino", "winclip")
+PEERS = ("patchcore", "padim", "mhpatchcore", "anomalydino", "rad", "winclip", "foundad")
+DEFAULT_PEERS = PEERS[:-1]
+"""FoundAD trains for hours without a GPU: only where it is asked for."""
 HEADS = ("relation", "paper", "patchcore", "padim")
 ENGINES = ("torch", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -136,7 +138,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--draws", type=_number, default=1, help="draws of the support; draw 0 is the first images by name"
     )
     peers = _some_of(PEERS, "peer", least=0)
-    fad.add_argument("--peers", type=peers, default=list(PEERS), metavar=",".join(PEERS), help="or none")
+    all_but = "default: all but foundad, which trains for 2000 epochs; or none"
+    fad.add_argument("--peers", type=peers, default=list(DEFAULT_PEERS), metavar=",".join(PEERS), help=all_but)
+    _add_backbone(fad, "do not load its weights: shows that everything runs, not how well")
     _add_speed(speed)
     return parser.parse_args(argv)
 
@@ -177,9 +181,7 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument("--crops", type=_number, default=1, help="marked places, a window each, on a support image")
     speed.add_argument("--classes", type=_numbers(1), default=[1], metavar="1,5", help="classes of the support set")
     speed.add_argument("--coreset", type=_coreset, help="of the paper head's background cells: a share or a number")
-    speed.add_argument("--backbone", default=DEFAULT_BACKBONE, metavar="NAME", help="any timm name")
-    weights = "do not load the backbone's weights: times do not depend on them"
-    speed.add_argument("--random-weights", action="store_true", help=weights)
+    _add_backbone(speed, "do not load its weights: times do not depend on them")
     all_but = "default: all but the paper's; with a transformer, all but the relation head"
     speed.add_argument("--heads", type=_some_of(HEADS, "head"), metavar=",".join(HEADS), help=all_but)
     engines = _some_of(ENGINES, "engine")
@@ -190,6 +192,12 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     )
     speed.add_argument("--threads", type=_threads, default=_threads("1,all"), metavar="1,all")
     speed.add_argument("--rounds", type=_number, default=5, help="measurements behind each median")
+
+
+def _add_backbone(task: argparse.ArgumentParser, without_weights: str) -> None:
+    which = "any timm name; of models that bring no backbone of their own"
+    task.add_argument("--backbone", default=DEFAULT_BACKBONE, metavar="NAME", help=which)
+    task.add_argument("--random-weights", action="store_true", help=without_weights)
 
 
 def check_writable(path: Path) -> None:

@@ -41,11 +41,12 @@ class FewNormals(AnomalibDataModule):
         support: Files of the support images.
         limit: Most test images per class, the first by name; ``None`` for all.
         seed: For anomalib.
+        batch: Most support images of a training step.
     """
 
-    def __init__(self, table: DataFrame, support: list[str], limit: int | None, seed: int) -> None:
+    def __init__(self, table: DataFrame, support: list[str], limit: int | None, seed: int, batch: int = 1) -> None:
         super().__init__(
-            train_batch_size=1,
+            train_batch_size=batch,
             eval_batch_size=1,
             num_workers=0,
             test_split_mode=TestSplitMode.FROM_DIR,

@@ -4,22 +4,52 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import huggingface_hub.constants
 import timm
-from anomalib.models import AnomalyDINO, Padim, Patchcore, WinClip
+from anomalib.models import AnomalyDINO, FoundAD, MHPatchcore, Padim, Patchcore, Rad, WinClip
 from anomalib.models.components import AnomalibModule
+from anomalib.pre_processing import PreProcessor
+from torch import Tensor
+from torchvision.transforms.v2 import CenterCrop, Compose
 
 from anomalib_sofs.model import Sofs
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, OFFLINE_WEIGHTS, default_layers, is_transformer
+from anomalib_sofs.model.heads import HeadName
 
-SOFS = "sofs"
+OURS: dict[HeadName, str] = {"relation": "sofs", "paper": "paper"}
+"""What our heads are called in the rows."""
 HUB_TIMEOUT = 5  # seconds
 LEAST_SHOTS = {"padim": 2}
 """PaDiM estimates a covariance at each position, which one image does not have."""
 PADIM_FEATURES = 100  # of 176, as anomalib chooses for ResNet-18
+OWN_BACKBONES = {
+    "anomalydino": "vit_small_patch14_dinov2",
+    "rad": "vit_base_patch16_dinov3",
+    "foundad": "vit_base_patch16_dinov3",
+    "winclip": "ViT-B-16-plus-240",
+}
+"""Of the peers that read no other; their weights come from a hub."""
+EPOCHS = {"foundad": 2000}
+"""Of the peers that train: as behind the few-shot figures that anomalib gives for it."""
+BATCHES = {"foundad": 8}
+"""Most images of a training step; the other peers look at one after the other."""
 ONLY_MODEL: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
+
+
+class Wanted(NamedTuple):
+    """What a model is built for."""
+
+    shots: int
+    """Support images."""
+    category: str
+    """For WinCLIP's prompts."""
+    backbone: str = DEFAULT_BACKBONE
+    """timm name; that of peers with a backbone of their own is in :data:`OWN_BACKBONES`."""
+    random_weights: bool = False
+    """Whether the weights of ``backbone`` are not loaded."""
 
 
 class PeerUnavailableError(Exception):
@@ -31,6 +61,8 @@ def go_offline_unless_reachable() -> None:
 
     Its own retries take minutes per file without a network.
     """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310
@@ -51,21 +83,28 @@ def _with_offline_weights(model: AnomalibModule, backbone: str) -> AnomalibModul
     return model
 
 
-def build_on(name: str, backbone: str, *, random_weights: bool = False) -> AnomalibModule:
-    """Build PatchCore or PaDiM on a backbone.
+def our_head(backbone: str) -> HeadName:
+    """Choose our head for a backbone: no transformer suits the default one."""
+    return "paper" if is_transformer(backbone) else "relation"
 
-    PatchCore reads strides 8 and 16, as its own default takes layers 2 and 3 of a ResNet, PaDiM stride 4, too; of a
-    transformer both read what the paper's head reads.
+
+def build_on(name: str, backbone: str, *, random_weights: bool = False) -> AnomalibModule:
+    """Build PatchCore, MH-PatchCore or PaDiM on a backbone.
+
+    The first two read strides 8 and 16, as their own default takes layers 2 and 3 of a ResNet, PaDiM stride 4, too; of
+    a transformer all read what the paper's head reads.
 
     Args:
-        name: ``"patchcore"`` or ``"padim"``.
+        name: ``"patchcore"``, ``"mhpatchcore"`` or ``"padim"``.
         backbone: timm name.
         random_weights: Whether not to load the backbone's weights.
     """
     hub = not random_weights and backbone not in OFFLINE_WEIGHTS
     # timm's indices, which anomalib takes but does not declare
-    layers: list[Any] = [2, 3] if name == "patchcore" else [1, 2, 3]
+    layers: list[Any] = [1, 2, 3] if name == "padim" else [2, 3]
     options = dict(ONLY_MODEL)
+    if name == "mhpatchcore":
+        options["pre_processor"] = _whole_image(MHPatchcore)
     if is_transformer(backbone):
         layers = default_layers(backbone)
         config: Any = timm.get_pretrained_cfg(backbone)
@@ -73,42 +112,71 @@ def build_on(name: str, backbone: str, *, random_weights: bool = False) -> Anoma
         options["pre_processor"] = Patchcore.configure_pre_processor((side, side))
     if name == "patchcore":
         model: AnomalibModule = Patchcore(backbone, layers, pre_trained=hub, **options)
+    elif name == "mhpatchcore":
+        model = MHPatchcore(backbone, layers, pre_trained=hub, **options)
     else:
         model = Padim(backbone, layers, hub, PADIM_FEATURES, **options)
     return _with_offline_weights(model, backbone) if backbone in OFFLINE_WEIGHTS and not random_weights else model
 
 
-def _patchcore(shot: int, category: str) -> AnomalibModule:
-    del shot, category
-    return build_on("patchcore", DEFAULT_BACKBONE)
+def _whole_image(model: type[MHPatchcore | Rad]) -> PreProcessor:
+    """Make a pre-processor without the crop of the middle after the resize: defects at the border count, too."""
+    usual: Any = model.configure_pre_processor().transform
+    return PreProcessor(transform=Compose([step for step in usual.transforms if not isinstance(step, CenterCrop)]))
 
 
-def _padim(shot: int, category: str) -> AnomalibModule:
-    del shot, category
-    return build_on("padim", DEFAULT_BACKBONE)
+def _on_backbone(name: str) -> Callable[[Wanted], AnomalibModule]:
+    return lambda wanted: build_on(name, wanted.backbone, random_weights=wanted.random_weights)
 
 
-def _anomalydino(shot: int, category: str) -> AnomalibModule:
-    del shot, category
-    return AnomalyDINO(**ONLY_MODEL)
+def _rad(wanted: Wanted) -> AnomalibModule:
+    del wanted
+    return Rad(OWN_BACKBONES["rad"], pre_processor=_whole_image(Rad), **ONLY_MODEL)
 
 
-def _winclip(shot: int, category: str) -> AnomalibModule:
-    return WinClip(class_name=category, k_shot=shot, **ONLY_MODEL)
+def _foundad(wanted: Wanted) -> AnomalibModule:
+    del wanted
+    return FoundAD("dinov3_vit_base_16", **ONLY_MODEL)  # anomalib's word for the timm name above
 
 
-def _sofs(shot: int, category: str) -> AnomalibModule:
-    del category
-    model = Sofs(shot=shot, evaluator=False, visualizer=False)  # its post-processor decides what is a defect
+def _anomalydino(wanted: Wanted) -> AnomalibModule:
+    del wanted
+    return AnomalyDINO(encoder_name=OWN_BACKBONES["anomalydino"], **ONLY_MODEL)
+
+
+class _NormalisingWinClip(WinClip):
+    """WinCLIP that normalises its reference images as its queries; anomalib 2.7 forgets to."""
+
+    def collect_reference_images(self, dataloader: Any) -> Tensor:
+        preprocess: Any = self.pre_processor
+        return preprocess(super().collect_reference_images(dataloader))
+
+
+def _winclip(wanted: Wanted) -> AnomalibModule:
+    if find_spec("open_clip") is None:
+        msg = "WinCLIP needs open_clip_torch, the extra [peers]"
+        raise ImportError(msg)
+    return _NormalisingWinClip(class_name=wanted.category, k_shot=wanted.shots, **ONLY_MODEL)
+
+
+def _sofs(wanted: Wanted) -> AnomalibModule:
+    model = Sofs(  # its post-processor decides what is a defect
+        wanted.backbone, head=our_head(wanted.backbone), shot=wanted.shots, evaluator=False, visualizer=False
+    )
+    if wanted.random_weights:
+        model.model.backbone.weights_loaded = True
     model.model.backbone.ensure_weights()
     return model
 
 
-BUILDERS: dict[str, Callable[[int, str], AnomalibModule]] = {
-    SOFS: _sofs,
-    "patchcore": _patchcore,
-    "padim": _padim,
+BUILDERS: dict[str, Callable[[Wanted], AnomalibModule]] = {
+    **dict.fromkeys(OURS.values(), _sofs),
+    "patchcore": _on_backbone("patchcore"),
+    "padim": _on_backbone("padim"),
+    "mhpatchcore": _on_backbone("mhpatchcore"),
     "anomalydino": _anomalydino,
+    "rad": _rad,
+    "foundad": _foundad,
     "winclip": _winclip,
 }
 
@@ -124,19 +192,18 @@ def check_shots(name: str, shot: int) -> None:
         raise PeerUnavailableError(msg)
 
 
-def build(name: str, shot: int, category: str) -> AnomalibModule:
+def build(name: str, wanted: Wanted) -> AnomalibModule:
     """Build a model with its pretrained weights; anomalib's models without post-processing, for it needs validation.
 
     Args:
-        name: ``"sofs"`` or a peer.
-        shot: Support images.
-        category: For WinCLIP's prompts.
+        name: One of :data:`OURS` or a peer.
+        wanted: What for.
 
     Raises:
         PeerUnavailableError: If the weights cannot be had, with the cause.
     """
     try:
-        return BUILDERS[name](shot, category)
+        return BUILDERS[name](wanted)
     except Exception as error:
         msg = f"weights cannot be had ({type(error).__name__}: {' '.join(str(error).split())[:140]})"
         raise PeerUnavailableError(msg) from error

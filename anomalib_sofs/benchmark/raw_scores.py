@@ -16,10 +16,10 @@ from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.images import image_size
 from anomalib_sofs.tensors import read_mask
 
-from .scores import auroc, best_f1, f1, pixel_scores
+from .scores import auroc, best_decisions, f1, good_called_defective, pixel_scores
 
 SUPPORT, TEST_IMAGES = "support", "test images"
-"""Where the threshold behind F1 comes from."""
+"""Where the threshold behind the decisions comes from."""
 
 
 class RawScores(Callback):
@@ -92,8 +92,9 @@ class RawScores(Callback):
     def result(self) -> dict[str, Any]:
         """Compare with the truth.
 
-        ``f1`` is that of the model's own decisions. anomalib's models learn theirs from validation images, by default
-        the test images themselves: it is the best possible one, and ``f1_threshold`` says so.
+        ``f1`` and ``good_called_defective`` are those of the model's own decisions. anomalib's models learn theirs from
+        validation images, by default the test images themselves: ``f1`` is the best possible one, and ``f1_threshold``
+        says so.
 
         Raises:
             ValueError: If a score is not a number.
@@ -102,13 +103,15 @@ class RawScores(Callback):
         if not (np.isfinite(scores).all() and all(np.isfinite(values).all() for values in self.maps)):
             msg = "its scores are not numbers"
             raise ValueError(msg)
-        best = best_f1(scores, defect)
+        best = best_decisions(scores, defect)
+        found = np.array(self.found, dtype=bool) if self.found else best
         return {
             "image_auroc": auroc(scores, defect),
             **pixel_scores(self.maps, self.truth),
-            "f1": f1(np.array(self.found, dtype=bool), defect) if self.found else best,
+            "f1": None if found is None else f1(found, defect),
             "f1_threshold": SUPPORT if self.found else TEST_IMAGES,
-            "f1_best": best,
+            "f1_best": None if best is None else f1(best, defect),
+            "good_called_defective": None if found is None else good_called_defective(found, defect),
             "queries": len(scores),
             "seconds_per_image": statistics.median(self.seconds),
         }

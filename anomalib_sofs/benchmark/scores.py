@@ -34,12 +34,21 @@ def f1(found: Flags, defect: Flags) -> float | None:
     return float(2 * (found & defect).sum() / (found.sum() + defect.sum()))
 
 
-def best_f1(scores: Scores, defect: Flags) -> float | None:
-    """Return F1 of scores ``(N,)`` at the threshold that is best for these very examples; ``None`` like :func:`f1`."""
+def best_decisions(scores: Scores, defect: Flags) -> Flags | None:
+    """Return the decisions ``(N,)`` whose F1 is the best that scores ``(N,)`` allow; ``None`` unless both kinds occur.
+
+    Of several such thresholds it is the lowest, as anomalib chooses.
+    """
     if defect.all() or not defect.any():
         return None
-    precision, recall, _ = precision_recall_curve(defect, scores)
-    return float((2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)).max())
+    precision, recall, thresholds = precision_recall_curve(defect, scores)
+    f1_of = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    return scores >= thresholds[f1_of[:-1].argmax()]
+
+
+def good_called_defective(found: Flags, defect: Flags) -> float | None:
+    """Return the share of the good examples that decisions ``(N,)`` call defective; ``None`` without good ones."""
+    return None if defect.all() else float(found[~defect].mean())
 
 
 def pixel_scores(maps: Sequence[Scores], masks: Sequence[Mask]) -> dict[str, float | None]:

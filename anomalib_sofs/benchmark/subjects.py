@@ -13,11 +13,10 @@ from torch import Tensor
 
 from anomalib_sofs.data.surfaces import render
 from anomalib_sofs.model import Sofs, SupportSet
-from anomalib_sofs.model.backbone import is_transformer
 from anomalib_sofs.windows import continue_to
 
 from .arguments import BenchmarkError
-from .peers import build_on
+from .peers import build_on, our_head
 
 PEERS = ("patchcore", "padim")
 NORMALS = 50  # images that PatchCore and PaDiM learn from
@@ -67,8 +66,7 @@ def subjects(arguments: Namespace) -> list[Subject]:
     """
     found = []
     on = arguments.backbone, arguments.random_weights
-    ours = "paper" if is_transformer(arguments.backbone) else "relation"  # no transformer suits the default head
-    for head in arguments.heads or [ours, *PEERS]:
+    for head in arguments.heads or [our_head(arguments.backbone), *PEERS]:
         coreset = arguments.coreset if head == "paper" else None
         if head in PEERS:
             found.append(Subject(head, *on, shots=NORMALS))

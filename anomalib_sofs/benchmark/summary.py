@@ -10,7 +10,16 @@ REPEAT = {"fss": "seed", "fad": "draw"}
 """What a row is repeated over."""
 MEASURES = {
     "fss": ("miou", "fb_iou", "false_positives", "false_area", "seconds_per_image", "backbone_ratio"),
-    "fad": ("image_auroc", "pixel_auroc", "aupro", "f1", "f1_best", "seconds_per_image", "backbone_ratio"),
+    "fad": (
+        "image_auroc",
+        "pixel_auroc",
+        "aupro",
+        "f1",
+        "f1_best",
+        "good_called_defective",
+        "seconds_per_image",
+        "backbone_ratio",
+    ),
 }
 
 

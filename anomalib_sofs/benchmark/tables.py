@@ -18,6 +18,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "aupro": ("AUPRO", "{:.3f}".format),
     "f1": ("F1", "{:.3f}".format),
     "f1_best": ("best F1", "{:.3f}".format),
+    "good_called_defective": ("good called defective %", PERCENT),
     "seconds_per_image": ("s / image", "{:.3f}".format),
     "backbone_ratio": ("x backbone", "{:.1f}".format),
 }
@@ -27,10 +28,10 @@ NOTES = {
     "found, and mean share of their pixels. Time: median of the query alone. x backbone: whole query of a 512 x 512 "
     "image, in passes of the bare default backbone over it.",
     "fad": "Mean (least to most) over the draws of the support; draw 0 is the first normal images by name. AUROC, "
-    "AUPRO and best F1 from raw scores, maps at the images' own size. F1: ours at the threshold that it takes from the "
-    "support; anomalib's models learn theirs from the test images, by default, so that it is the best one. Time: "
-    "median of a query. x backbone: whole query of a 512 x 512 image, resizing included, in passes of the bare default "
-    "backbone over it.",
+    "AUPRO and best F1 from raw scores, maps at the images' own size. F1 and the share of good test images that are "
+    "called defective: ours at the threshold that it takes from the support; anomalib's models learn theirs from the "
+    "test images, by default, so that their F1 is the best one. Time: median of a query. x backbone: whole query of a "
+    "512 x 512 image, resizing included, in passes of the bare default backbone over it.",
     "speed": "Medians. Ratio: in passes of the bare backbone in torch over the same image, both in turn, in one "
     "process, with the same threads. Query: everything from the image to the map at its size. PatchCore and PaDiM "
     "resize every image to 256 x 256 and have learned from 50 normal ones (PatchCore: a random coreset). Peaks: above "
@@ -66,6 +67,8 @@ def accuracy(task: str, provenance: Row, summary: Sequence[Row], rows: Sequence[
     """
     head = [*(HEADINGS.get(name, name) for name in GROUP[task]), *(COLUMNS[m][0] for m in MEASURES[task])]
     lines = [*origin(provenance), *table(head, (_line(task, row) for row in summary)), NOTES[task], ""]
+    if task == "fad":
+        lines += _backbones(rows)
     if task == "fss":
         lines += _size_table(summary)
         for category in dict.fromkeys(row["category"] for row in summary):
@@ -100,6 +103,14 @@ def _line(task: str, row: Row) -> list[str]:
     if row["error"]:
         numbers = [row["error"], *[MISSING] * (len(measures) - 1)]
     return [*_keys(task, row), *numbers]
+
+
+def _backbones(rows: Sequence[Row]) -> list[str]:
+    """Say which models read which backbone."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        found.setdefault(row["backbone"], {})[TITLES[row["method"]]] = None
+    return ["; ".join(f"{', '.join(models)}: {backbone}" for backbone, models in found.items()) + ".", ""]
 
 
 def _size_table(summary: Sequence[Row]) -> list[str]:

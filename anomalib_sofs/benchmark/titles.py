@@ -9,6 +9,9 @@ TITLES = {
     "prior": "target semantic prior",
     "patchcore": "PatchCore",
     "padim": "PaDiM",
+    "mhpatchcore": "MH-PatchCore",
     "anomalydino": "AnomalyDINO",
+    "rad": "RAD",
+    "foundad": "FoundAD",
     "winclip": "WinCLIP",
 }

@@ -395,3 +395,23 @@ def test_levels_round_down_and_thresholds_up():
     assert probability_of(64) == 0.5
     assert step_of(0.51) == 65
     assert probability_of(step_of(0.9)) > 0.9
+
+
+def test_how_far_images_are_from_good_parts_is_kept_on_disk_and_good_parts_are_contrast(folder):
+    for number in range(4):
+        picture(folder / f"good/{number}.png", scratched(20 + number, 30))
+    session = opened(folder, good=folder / "good")
+    mark_spot(session)
+    session.start()
+    session.wait()
+    plain = session.find("s.png")
+    session.set_good(str(folder / "good"), 0.25)
+    assert session.unsearched  # what was found so far knows nothing of good parts
+    for _ in range(2):
+        session.start()
+        session.wait()
+    found, kept = session.find("s.png"), list((session.own / "features").rglob("deviations/*/*.safetensors"))
+    images = len(session.images.names)
+    assert len(kept) == images + 4  # each of the good parts once, by the half that it does not belong to
+    assert (found.levels == 0).mean() > (plain.levels == 0).mean()
+    session.close()

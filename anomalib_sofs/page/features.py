@@ -2,13 +2,15 @@
 
 The backbone takes most of the time of a query and knows nothing of the support set, so what it extracts is kept, by the
 content of the window. Half precision: logits then differ by about 0.002. So is the opinion of the head's networks, by
-window and support set: rejected regions change what is made of it afterwards, not the opinion.
+window and support set: rejected regions change what is made of it afterwards, not the opinion. And so is how far an
+image is from good ones, by image and good ones.
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from anomalib_sofs.annotations.notices import warn_once
-from anomalib_sofs.model.encoding import Encoding
+from anomalib_sofs.model.encoding import Encoding, SupportEncoding
+from anomalib_sofs.model.normality.detector import AnomalyDetector
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.support import SupportSet
 from anomalib_sofs.model.support_crops import digest
@@ -26,7 +29,9 @@ from anomalib_sofs.results.files import UnwritableError, written_whole
 logger = logging.getLogger(__name__)
 
 Features = list[Tensor]
-FEATURES, OPINIONS = "features", "opinions"
+FEATURES, OPINIONS, DEVIATIONS = "features", "opinions", "deviations"
+CONTRASTS = 3
+"""That are used at a time: all good images, and either half of them."""
 SPARE = 2**30
 """Bytes of the disk that are left to others."""
 
@@ -75,10 +80,14 @@ class FeatureStore:
         """
         self.support = support
         if support is not None:
-            for folder in (self.folder / OPINIONS).glob("*"):
-                if folder.name != support:
-                    shutil.rmtree(folder, ignore_errors=True)
-            self._used = _bytes_in(self.folder)
+            self.keep_only(OPINIONS, [support])
+
+    def keep_only(self, kind: str, names: Collection[str]) -> None:
+        """Delete what is kept of a kind in folders of other names."""
+        for folder in (self.folder / kind).glob("*"):
+            if folder.name not in names:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._used = _bytes_in(self.folder)
 
     def _save(self, file: Path, values: Features) -> None:
         size = sum(value.nbytes for value in values)
@@ -129,8 +138,23 @@ def remember(model: SofsModel, store: FeatureStore) -> None:
     head.features = keeping(head.features, "")
     detector: Any = model.detector
     detector.features = keeping(detector.features, "-normal")
+    _remember_deviations(detector, store, weights.hexdigest())
     if isinstance(head, RelationHead):
         _remember_opinions(head, store)
+
+
+def _remember_deviations(detector: AnomalyDetector, store: FeatureStore, weights: str) -> None:
+    measure, known = detector.deviation, deque[str](maxlen=CONTRASTS)
+
+    def remembered(network: Any, image: Tensor, support: SupportEncoding) -> Tensor:
+        shown = digest(support.encodings[0]["cells_0"]).hex()  # cells of all its images stand for a contrast
+        if shown not in known:
+            known.append(shown)
+            store.keep_only(DEVIATIONS, known)
+        key = f"{digest(image).hex()}-{weights}"
+        return store.kept(f"{DEVIATIONS}/{shown}", key, lambda: [measure(network, image, support)])[0]
+
+    detector.deviation = remembered  # type: ignore[method-assign, assignment]
 
 
 def _remember_opinions(head: RelationHead, store: FeatureStore) -> None:

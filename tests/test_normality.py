@@ -78,7 +78,8 @@ def test_nothing_is_compared_with_itself(counts):
     sources = [number for number, count in enumerate(counts) for _ in range(count)]
     views = [[torch.full((1, 2, 4, 4), float(i)), torch.full((1, 2, 2, 2), float(i))] for i in range(len(sources))]
     seen = []
-    for (rest, kept), part in held_out(views, sources):
+    typical = []
+    for rest, kept, part, stands_for_a_query in held_out(views, sources):
         assert len(rest) == len(kept) > 0
         value = float(part[0][0, 0, 0, 0])
         seen.append(value)
@@ -86,15 +87,19 @@ def test_nothing_is_compared_with_itself(counts):
             assert value not in {float(view[0][0, 0, 0, 0]) for view in rest}
         if len(counts) > 1:
             assert sources[int(value)] not in kept
+        typical += [sources[int(value)]] * stands_for_a_query
     assert sorted(set(seen)) == [float(i) for i in range(len(views))]
+    # of several images the first view of each, which is upright
+    assert sorted(typical) == (list(range(len(counts))) if len(counts) > 1 else sorted(typical))
+    assert len(counts) > 1 or len(typical) == len(seen)
 
 
 def test_a_single_view_is_compared_in_quarters_unless_it_is_too_small():
     view = [torch.arange(16.0).view(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)]
-    parts = [part[0].flatten().tolist() for _, part in held_out([view], [0])]
+    parts = [held.part[0].flatten().tolist() for held in held_out([view], [0])]
     assert parts == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     tiny = [torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1)]
-    (((rest, _), part),) = held_out([tiny], [0])
+    ((rest, _, part, _),) = held_out([tiny], [0])
     assert rest == [tiny]
     assert part is tiny
 

@@ -118,7 +118,8 @@ class AnomalyDetector(ABC):
         """
         views = list(crops.features(partial(self._precise_features, backbone)))
         with full_precision(views[0][0]):
-            found = [self.distances(part, self.describe(*rest)) for rest, part in held_out(views, crops.sources)]
+            parts = list(held_out(views, crops.sources))
+            found = [self.distances(part.part, self.describe(part.rest, part.sources)) for part in parts]
             xp = array_namespace(views[0][0])
             pooled = [xp.concat([xp.reshape(kind, (-1,)) for kind in kinds]) for kinds in zip(*found, strict=True)]
             encoding = self.describe(views, crops.sources) | {
@@ -127,7 +128,7 @@ class AnomalyDetector(ABC):
             }
             maps = [self.combine(kinds, encoding) for kinds in found]
             pixels = [xp.reshape(m[:, 0, ...], (-1,)) for m in maps]
-            scores = xp.concat([self.score(m) for m in maps])
+            scores = xp.concat([self.score(m) for m, part in zip(maps, parts, strict=True) if part.typical])
             encoding["pixel_limit"] = xp.mean(xp.stack([xp.max(values) for values in pixels]))
             encoding["pixel_scale"] = xp.std(xp.concat(pixels)).clip(LEAST_SCALE, None)
             encoding["score_scale"] = xp.std(scores).clip(LEAST_SPREAD, None)

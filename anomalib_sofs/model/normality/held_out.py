@@ -1,6 +1,7 @@
 """Parts of the normal support that were left out of its description: what is found in them is normal."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from anomalib_sofs.arrays import Array
 
@@ -11,8 +12,21 @@ QUARTERS = [(rows, columns) for rows in (0, 1) for columns in (0, 1)]
 Views = list[list[Array]]
 
 
-def held_out(views: Views, sources: Sequence[int]) -> Iterator[tuple[tuple[Views, list[int]], list[Array]]]:
-    """Yield some of the views with their sources and, beside them, a view or part of one that is not among them.
+class HeldOut(NamedTuple):
+    """A view or part of one, and what is left without it."""
+
+    rest: Views
+    """The other views."""
+    sources: list[int]
+    """Numbers of the images that these show."""
+    part: list[Array]
+    """The view, or part of one."""
+    typical: bool
+    """Whether it stands for a query: with several images, their turned views are only there to be compared with."""
+
+
+def held_out(views: Views, sources: Sequence[int]) -> Iterator[HeldOut]:
+    """Hold out a view or part of one after the other.
 
     Args:
         views: Per crop one ``(1, D_l, h_l, w_l)`` per layer.
@@ -29,12 +43,14 @@ def held_out(views: Views, sources: Sequence[int]) -> Iterator[tuple[tuple[Views
         for members in folds:
             rest = [i for i, source in enumerate(sources) if source not in members]
             kept = [views[i] for i in rest], [sources[i] for i in rest]
-            yield from ((kept, views[i]) for i, source in enumerate(sources) if source in members)
+            for i, source in enumerate(sources):
+                if source in members:
+                    yield HeldOut(*kept, views[i], typical=sources.index(source) == i)
         return
     parts = views if len(views) > 1 else _quarters(views[0])
     for i, part in enumerate(parts):
         others = [other for j, other in enumerate(parts) if j != i] or parts
-        yield (others, [0] * len(others)), part
+        yield HeldOut(others, [0] * len(others), part, typical=True)
 
 
 def _quarters(view: list[Array]) -> Views:

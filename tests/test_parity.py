@@ -11,8 +11,9 @@ from PIL import Image
 from anomalib_sofs.model import Sofs, SupportSet
 from anomalib_sofs.model.exporting import parity
 from anomalib_sofs.model.exporting.parity import ParityError, compare
+from anomalib_sofs.model.false_alarms import GoodImages
 
-from .helpers_model import marked
+from .helpers_model import marked, surface
 
 
 def answer(image: torch.Tensor, *, off: float = 0.0) -> SimpleNamespace:
@@ -53,7 +54,9 @@ def model(tmp_path_factory) -> Sofs:
     path = tmp_path_factory.mktemp("support") / "part.png"
     Image.fromarray((image * 255).byte().permute(1, 2, 0).numpy()).save(path)
     sofs = Sofs()
-    sofs.set_support(SupportSet([image], [mask], paths=[str(path)]))
+    good = GoodImages([surface(96, 96, seed=seed) for seed in range(4)], 0.25)  # contrast: a second loop over windows
+    sofs.set_support(SupportSet([image], [mask], paths=[str(path)]), good)
+    assert sofs.model.support.contrast is not None
     return sofs
 
 

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
+from anomalib_sofs.deploy.bundle import encoded
 from anomalib_sofs.deploy.gate import Found, PrecisionError, check
+from anomalib_sofs.model.false_alarms import GoodImages
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.runtime.bundle import NAME, BundleError
 from anomalib_sofs.runtime.networks import DeviceError
@@ -246,6 +248,25 @@ def test_good_parts_alone_find_whatever_is_off_as_pytorch_does(model, inferencer
         assert_equal(inferencer.predict(GOOD), model, GOOD)
     finally:
         model.set_support(support_of(PIT, BUMP, labels=["pit", "bump"]))
+        model.model.support = before
+
+
+def test_good_parts_are_contrast_on_the_line_as_in_pytorch(model, inferencer, tmp_path):
+    before = model.model.support
+    try:
+        good = [tensor(GOOD), *(surface(120, 110, seed=seed) for seed in (4, 5, 6))]
+        model.set_support(support_of(PIT), GoodImages(good, 0.25))
+        assert model.model.support.contrast is not None
+        inferencer.use(encoded(model.model.support))
+        found = inferencer.predict(QUERY)
+        assert_equal(found, model, QUERY)
+        assert_equal(inferencer.predict(GOOD), model, GOOD)
+        inferencer.save_support(tmp_path / "parts.npz")
+        inferencer.set_support([PIT[0]], [PIT[1]])  # other marks: nothing is known of good parts any more
+        assert inferencer.support.contrast is None
+        inferencer.load_support(tmp_path / "parts.npz")
+        np.testing.assert_array_equal(inferencer.predict(QUERY).anomaly_map, found.anomaly_map)
+    finally:
         model.model.support = before
 
 

@@ -43,11 +43,14 @@ def near_distance(feature: Array, maps: Array) -> Array:
     maps = unit(resize_image(maps, (h, w)), 1)
     cells = xp.reshape(xp.permute_dims(maps, (2, 3, 0, 1)), (h * w, maps.shape[0], d))
     query = framed(unit(feature, 1), 0.0, REACH)
+    moves = list(product(range(2 * REACH + 1), repeat=2))
+    moved = xp.stack([query[:, :, down : down + h, across : across + w] for down, across in moves], axis=0)
+    # all moves in one product: h * w small ones for each of them would take ten times as long
+    columns = xp.reshape(xp.permute_dims(moved, (3, 4, 2, 0, 1)), (h * w, d, len(moves) * b))
+    cosines = xp.reshape(xp.max(cells @ columns, axis=1), (h, w, len(moves), b))
     best = xp.full_like(query[:, :1, :h, :w], -1.0)
-    for down, across in product(range(2 * REACH + 1), repeat=2):
-        moved = xp.permute_dims(query[:, :, down : down + h, across : across + w], (2, 3, 1, 0))
-        cosines = xp.max(cells @ xp.reshape(moved, (h * w, d, b)), axis=1)
-        found = framed(xp.reshape(xp.permute_dims(cosines, (1, 0)), (b, 1, h, w)), -1.0, REACH)
+    for i, (down, across) in enumerate(moves):
+        found = framed(xp.permute_dims(cosines[:, :, i, :], (2, 0, 1))[:, None, ...], -1.0, REACH)
         back, aside = 2 * REACH - down, 2 * REACH - across
         best = xp.maximum(best, found[:, :, back : back + h, aside : aside + w])
     return 1 - best

@@ -33,9 +33,7 @@ def place(length: int, windows: Windows) -> Axis:
     """Place windows along an axis whose length may be a symbol."""
     if isinstance(length, int):
         return Axis.place(length, windows)
-    # The numbers are read off tensors, so that they are symbols of their own. Formulas in the image's side would be
-    # carried along by all shapes that follow, and tracing would take minutes.
-    size, count, step, band, bands = placed(torch.arange(length).amax(0) + 1, windows)
+    size, count, step, band, bands = placed(_on_a_tensor(length), windows)
     return Axis(
         length,
         windows.size if windows.fixed else _symbol(size),
@@ -44,6 +42,18 @@ def place(length: int, windows: Windows) -> Axis:
         _symbol(band),
         _symbol(bands),
     )
+
+
+def as_symbol(length: int) -> int:
+    """Return a length that is a formula as a symbol of its own.
+
+    Formulas in the image's side would be carried along by all shapes that follow, and tracing would take minutes.
+    """
+    return length if isinstance(length, int) else _symbol(_on_a_tensor(length))
+
+
+def _on_a_tensor(length: int) -> Tensor:
+    return torch.arange(length).amax(0) + 1
 
 
 def _symbol(number: Tensor) -> int:

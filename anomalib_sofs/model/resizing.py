@@ -24,7 +24,12 @@ def fitted_size(height: int, width: int, longest: int) -> tuple[int, int]:
 
 def shrunk(image: Array, windows: Windows) -> Array:
     """Resize images ``(B, C, H, W)`` so that they fit into a window; smaller ones grow for fixed windows only."""
-    return resize_image(image, window_fit(image.shape[-2], image.shape[-1], windows))
+    size = window_fit(image.shape[-2], image.shape[-1], windows)
+    if _in_graph(image):
+        from anomalib_sofs.window_graph import as_symbol  # noqa: PLC0415 - whoever has a tensor has torch
+
+        size = as_symbol(size[0]), as_symbol(size[1])
+    return resize_image(image, size)
 
 
 def window_fit(height: int, width: int, windows: Windows) -> tuple[int, int]:

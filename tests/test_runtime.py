@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
+from anomalib_sofs.benchmark.__main__ import main
 from anomalib_sofs.deploy.bundle import encoded
 from anomalib_sofs.deploy.gate import Found, PrecisionError, check
 from anomalib_sofs.model.false_alarms import GoodImages
@@ -268,6 +269,28 @@ def test_good_parts_are_contrast_on_the_line_as_in_pytorch(model, inferencer, tm
         np.testing.assert_array_equal(inferencer.predict(QUERY).anomaly_map, found.anomaly_map)
     finally:
         model.model.support = before
+
+
+def test_threads_are_bound_to_no_core(inferencer):
+    """Bound, those of all processes with one thread each, such as the workers of a cluster, would share a core."""
+    inferencer.queue()
+    networks = inferencer._networks
+    for network in (networks._features, networks._normal, *networks._judges.values()):
+        assert network.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_benchmark_of_images_per_second_one_by_one_and_by_run(bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("anomalib_sofs.benchmark.throughput.bundle", lambda *_: bundle)
+    file, options = tmp_path / "x.json", "--sizes 96 --images 3 --workers 2 --precisions fp32 --rounds 1"
+    assert main(["throughput", "--json", str(file), *options.split()]) == 0
+    content = json.loads(file.read_text())
+    assert content["command"] == f"python -m anomalib_sofs.benchmark throughput --json FILE {options}"
+    rows = content["rows"]
+    assert [(row["way"], row["precision"], row["size"], row["images"], row["workers"]) for row in rows] == [
+        ("one by one", "fp32", 96, 3, 1), ("run", "fp32", 96, 3, 2),
+    ]  # fmt: skip
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert f"| run | fp32 | 96 | 3 | 2 | {rows[1]['images_per_second']:.2f} |" in capsys.readouterr().out
 
 
 def test_importing_the_runtime_and_the_package_imports_no_heavy_package():

@@ -11,10 +11,11 @@ import openvino as ov
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components import AnomalibModule
 from anomalib.models.components.base.export_mixin import ExportMixin
+from torchvision.transforms.v2 import Normalize
 
 from anomalib_sofs.model.restrictions import check_exports, check_graph
 from anomalib_sofs.results.files import unwritable, write_json
-from anomalib_sofs.window_loop import exporting_loops
+from anomalib_sofs.window_loop import WindowLoops, exporting_loops, unchanged
 
 from .loop import OPSET, loop_translation
 from .parity import Runner, compare, run_openvino, run_torch, summary
@@ -82,10 +83,16 @@ class SofsExport(ExportMixin):
                 "optimize": False,  # inference engines do that themselves, in a fraction of the time
                 "custom_translation_table": loop_translation(loops),
             } | kwargs
+            to_onnx = super().to_onnx
+
+            def written(root: Path, *arguments: Any, **options: Any) -> Path:
+                with _normalised_by_window(self, loops):
+                    return to_onnx(root, *arguments, **options)
+
             if not parity:
-                return super().to_onnx(export_root, model_file_name, input_size, **options)
+                return written(Path(export_root), model_file_name, input_size, **options)
             return self._checked(
-                export_root, super().to_onnx, run_openvino, "FP32", input_size, model_file_name, input_size, **options
+                export_root, written, run_openvino, "FP32", input_size, model_file_name, input_size, **options
             )
 
     def to_openvino(
@@ -177,6 +184,21 @@ def _inform(file: Path, precision: str) -> None:
     del model  # it maps the old file
     for suffix in (".xml", ".bin"):
         renewed.with_suffix(suffix).replace(file.with_suffix(suffix))
+
+
+@contextmanager
+def _normalised_by_window(model: Any, loops: WindowLoops) -> Iterator[None]:
+    """Let windows be normalised instead of the image, where nothing else is done with it."""
+    pre_processor = model.pre_processor
+    transform = getattr(pre_processor, "export_transform", None)
+    if not isinstance(transform, Normalize):
+        yield
+        return
+    model.pre_processor, loops.prepare = None, transform
+    try:
+        yield
+    finally:
+        model.pre_processor, loops.prepare = pre_processor, unchanged
 
 
 @contextmanager

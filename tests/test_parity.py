@@ -73,8 +73,9 @@ def test_an_export_to_openvino_has_its_report_beside_it_and_its_precision_inside
     assert info.get_rt_info(["model_info", "labels"]).astype(str) == "Normal Anomaly"
     assert list(tmp_path.iterdir()) == [tmp_path / "weights"]
     readers = info.inputs[0].get_node().output(0).get_target_inputs()
-    # windows are normalised: of a large image there is no copy
-    assert {reader.get_node().get_type_name() for reader in readers} == {"ShapeOf", "Loop"}
+    kinds = {reader.get_node().get_type_name() for reader in readers}
+    assert "Loop" in kinds
+    assert not kinds & {"Add", "Subtract", "Multiply", "Divide"}  # windows are normalised: no copy of a large image
     assert model.pre_processor is not None
 
 

@@ -131,6 +131,13 @@ def largest(x: Array, count: int, fill: float) -> Array:
     return -np.sort(-found, axis=1).reshape(*x.shape[:-1], count)
 
 
+def largest_pixels(maps: Array, count: int, fill: float) -> Array:
+    """Return the ``count`` largest values of each map ``(B, K, H, W)``, as :func:`largest` does, ``(B, K, count)``."""
+    if is_torch_array(maps):
+        maps = largest(maps, count, fill)  # of each row first: a whole image would be sorted in copies of it
+    return largest(array_namespace(maps).reshape(maps, (*maps.shape[:2], -1)), count, fill)
+
+
 def descending(x: Array) -> Array:
     """Sort along the last axis, the largest first; the order of equal values shows nowhere."""
     # the standard's own sort of torch is a stable one, which has no word in ONNX

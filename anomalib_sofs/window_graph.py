@@ -24,8 +24,12 @@ def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Window
     if torch.compiler.is_compiling():
         rows, columns = (place(length, windows) for length in image.shape[-2:])
         return _apply(image, rows, columns, windows, loops)
-    found: Tensor = applied(image, segment, windows)
-    loops.remember(segment, found.shape[1])
+
+    def prepared(windows: Tensor) -> Tensor:
+        return segment(loops.prepare(windows))
+
+    found: Tensor = applied(image, prepared, windows)
+    loops.remember(prepared, found.shape[1])
     return found
 
 

@@ -33,11 +33,18 @@ class Segmentation(NamedTuple):
     """Maps per window, C."""
 
 
+def unchanged(windows: Tensor) -> Tensor:
+    """Return windows as they are."""
+    return windows
+
+
 class WindowLoops:
     """Remembers from a run in eager mode what windows go through, and the loops of the graph that is traced then."""
 
     def __init__(self) -> None:
         self.bodies: list[Body] = []
+        self.prepare: Callable[[Tensor], Tensor] = unchanged
+        """What is done with pixels: window by window, as a graph keeps every copy of the whole image till its end."""
         self._seen: list[Segmentation] = []
         self._traced = 0
 

@@ -44,6 +44,12 @@ def test_importing_the_package_imports_nothing_heavy_and_still_registers(tmp_pat
     assert python(after, tmp_path, ANOMALIB_SOFS_AUTOLOAD="0").stdout.split() == ["Sofs", "True"]
 
 
+def test_whoever_imports_a_part_of_ours_first_has_all_of_it(tmp_path):
+    done = python(f"from anomalib_sofs.deploy import export_bundle; {LIST}", tmp_path, PYTHONWARNINGS="default")
+    assert done.stdout.strip().endswith("True")
+    assert "could not be loaded" not in done.stderr
+
+
 def test_our_own_failure_leaves_anomalib_working_and_names_the_cause(tmp_path):
     broken = tmp_path / "anomalib_sofs"
     broken.mkdir()

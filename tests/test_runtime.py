@@ -16,8 +16,10 @@ import torch
 from PIL import Image
 
 from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
+from anomalib_sofs.benchmark.__main__ import main
 from anomalib_sofs.deploy.bundle import encoded
 from anomalib_sofs.deploy.gate import Found, PrecisionError, check
+from anomalib_sofs.deploy.quantisation import quantise
 from anomalib_sofs.model.false_alarms import GoodImages
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.runtime.bundle import NAME, BundleError
@@ -270,6 +272,28 @@ def test_good_parts_are_contrast_on_the_line_as_in_pytorch(model, inferencer, tm
         model.model.support = before
 
 
+def test_threads_are_bound_to_no_core(inferencer):
+    """Bound, those of all processes with one thread each, such as the workers of a cluster, would share a core."""
+    inferencer.queue()
+    networks = inferencer._networks
+    for network in (networks._features, networks._normal, *networks._judges.values()):
+        assert network.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_benchmark_of_images_per_second_one_by_one_and_by_run(bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("anomalib_sofs.benchmark.throughput.bundle", lambda *_: bundle)
+    file, options = tmp_path / "x.json", "--sizes 96 --images 3 --workers 2 --precisions fp32 --rounds 1"
+    assert main(["throughput", "--json", str(file), *options.split()]) == 0
+    content = json.loads(file.read_text())
+    assert content["command"] == f"python -m anomalib_sofs.benchmark throughput --json FILE {options}"
+    rows = content["rows"]
+    assert [(row["way"], row["precision"], row["size"], row["images"], row["workers"]) for row in rows] == [
+        ("one by one", "fp32", 96, 3, 1), ("run", "fp32", 96, 3, 2),
+    ]  # fmt: skip
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert f"| run | fp32 | 96 | 3 | 2 | {rows[1]['images_per_second']:.2f} |" in capsys.readouterr().out
+
+
 def test_importing_the_runtime_and_the_package_imports_no_heavy_package():
     heavy = "torch", "torchvision", "anomalib", "lightning", "timm", "pandas", "scipy", "skimage"
     code = f"import sys, anomalib_sofs, anomalib_sofs.runtime.run; print(set(sys.modules) & set({heavy}))"
@@ -298,6 +322,14 @@ def asked_for(inferencer):
     return [str(part.get_property("INFERENCE_PRECISION_HINT")) for part in (network._features, network._normal)]
 
 
+def told(inferencer):
+    """In which precision the networks were checked, and that of their weights, as they say it themselves."""
+    names = ["features", "decision"]
+    infos = {name: inferencer._networks._read(name).get_rt_info("model_info") for name in names}
+    keys = "inference_precision", "weights_precision"
+    return {name: [str(info[key]) for key in keys] for name, info in infos.items()}
+
+
 @pytest.mark.usefixtures("known_networks")
 def test_a_bundle_of_bf16_asks_for_it_and_finds_what_fp32_finds(model, inferencer, tmp_path):
     support = support_of(PIT, BUMP, labels=["pit", "bump"])
@@ -309,6 +341,7 @@ def test_a_bundle_of_bf16_asks_for_it_and_finds_what_fp32_finds(model, inference
     found = made.predict(QUERY)
     assert {region["class"] for region in found.regions} == {"bump", "pit"}
     assert list(made.support.names) == list(inferencer.support.names)
+    assert told(made) == {"features": ["bf16", "FP32"], "decision": ["bf16", "FP32"]}
 
 
 @pytest.mark.usefixtures("known_networks")
@@ -331,6 +364,15 @@ def test_int8_is_quantised_with_images_of_the_user_and_limits_stay(model, bundle
     assert [float(encoding["limit"]) for encoding in made.support.encodings] == pytest.approx([0.1, 0.2])
     assert {region["class"] for region in made.predict(QUERY).regions} == {"bump", "pit"}
     assert not list((tmp_path / "int8").glob("quantised*"))
+    assert told(made) == {"features": ["f32", "INT8"], "decision": ["f32", "FP32"]}
+
+
+def test_int8_without_nncf_names_what_brings_it(inferencer, tmp_path, monkeypatch):
+    monkeypatch.setattr("anomalib_sofs.deploy.quantisation.find_spec", lambda _: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs NNCF, which is not installed: pip install 'anomalib\[openvino"
+    ):
+        quantise(inferencer, tmp_path, None, None)
 
 
 @pytest.mark.usefixtures("known_networks")

@@ -1,4 +1,4 @@
-"""`python -m anomalib_sofs.benchmark fss|fad|corrections|speed`."""
+"""`python -m anomalib_sofs.benchmark fss|fad|corrections|speed|throughput`."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ WAITS = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
 from rich.console import Console  # noqa: E402
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: E402
 
-from . import corrections, fad, fss, speed  # noqa: E402
+from . import corrections, fad, fss, speed, throughput  # noqa: E402
 from .arguments import BenchmarkError, check_writable, fail, parse  # noqa: E402
 from .machine import provenance  # noqa: E402
 from .report import write  # noqa: E402
 
-TASKS = {"fss": fss, "fad": fad, "corrections": corrections, "speed": speed}
+TASKS = {"fss": fss, "fad": fad, "corrections": corrections, "speed": speed, "throughput": throughput}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

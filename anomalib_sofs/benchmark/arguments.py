@@ -124,7 +124,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "speed", help="time and memory of a query and of encoding the support, beside the backbone"
     )
     corrections = tasks.add_parser("corrections", help="what is found after a user has corrected the surest mistakes")
-    for task in (fss, fad, corrections, speed):
+    throughput = tasks.add_parser("throughput", help="images per second of anomalib-sofs run, and one by one")
+    for task in (fss, fad, corrections, speed, throughput):
         task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
     _add_data(corrections)
     corrections.add_argument("--corrections", type=_numbers(1), default=[3, 10], metavar="3,10", help="beside none")
@@ -142,6 +143,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     fad.add_argument("--peers", type=peers, default=list(DEFAULT_PEERS), metavar=",".join(PEERS), help=all_but)
     _add_backbone(fad, "do not load its weights: shows that everything runs, not how well")
     _add_speed(speed)
+    _add_throughput(throughput)
     return parser.parse_args(argv)
 
 
@@ -186,12 +188,26 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument("--heads", type=_some_of(HEADS, "head"), metavar=",".join(HEADS), help=all_but)
     engines = _some_of(ENGINES, "engine")
     speed.add_argument("--engines", type=engines, default=list(ENGINES), metavar=",".join(ENGINES))
-    precisions, these = _some_of(PRECISIONS, "precision"), "of OpenVINO; torch always computes in FP32"
-    speed.add_argument(
-        "--precisions", type=precisions, default=list(PRECISIONS), metavar=",".join(PRECISIONS), help=these
-    )
+    _add_precisions(speed, "of OpenVINO; torch always computes in FP32")
     speed.add_argument("--threads", type=_threads, default=_threads("1,all"), metavar="1,all")
-    speed.add_argument("--rounds", type=_number, default=5, help="measurements behind each median")
+    _add_rounds(speed)
+
+
+def _add_throughput(throughput: argparse.ArgumentParser) -> None:
+    throughput.add_argument("--sizes", type=_numbers(32), default=[512], metavar="512,1024", help="pixels a side")
+    throughput.add_argument("--images", type=_number, default=60, help="rendered images of each size")
+    throughput.add_argument("--workers", type=_number, metavar="N", help="as of run; default: what OpenVINO chooses")
+    _add_precisions(throughput, "of the bundle")
+    _add_rounds(throughput)
+
+
+def _add_precisions(task: argparse.ArgumentParser, what: str) -> None:
+    known, default = _some_of(PRECISIONS, "precision"), list(PRECISIONS)
+    task.add_argument("--precisions", type=known, default=default, metavar=",".join(PRECISIONS), help=what)
+
+
+def _add_rounds(task: argparse.ArgumentParser) -> None:
+    task.add_argument("--rounds", type=_number, default=5, help="measurements behind each median")
 
 
 def _add_backbone(task: argparse.ArgumentParser, without_weights: str) -> None:

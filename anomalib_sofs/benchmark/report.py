@@ -9,9 +9,12 @@ from typing import Any
 
 from anomalib_sofs.results.files import written_whole
 
-from . import corrections, tables
+from . import corrections, tables, throughput
 from .plot import draw
 from .summary import GROUP, Row, summarise
+
+TABLES = {"corrections": corrections.markdown, "speed": tables.speed, "throughput": throughput.markdown}
+"""Of what is no accuracy by category and method."""
 
 
 def write(file: Path, task: str, provenance: Row, rows: Sequence[Row]) -> str:
@@ -29,10 +32,8 @@ def write(file: Path, task: str, provenance: Row, rows: Sequence[Row]) -> str:
     content = {"task": task, **provenance, "rows": list(rows)}
     _write(file, (json.dumps(content, indent=1) + "\n").encode())
     _write(file.with_suffix(".csv"), _csv(rows).encode())
-    if task == "corrections":
-        return corrections.markdown(provenance, rows)
     if task not in GROUP:
-        return tables.speed(provenance, rows)
+        return TABLES[task](provenance, rows)
     summary = summarise(task, rows)
     _write(file.with_suffix(".png"), draw(task, summary))
     return tables.accuracy(task, provenance, summary, rows)

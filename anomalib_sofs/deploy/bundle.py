@@ -23,7 +23,7 @@ from anomalib_sofs.runtime.inferencer import SofsInferencer
 from anomalib_sofs.runtime.support_file import Encoded, save
 
 from .gate import check, found_again
-from .networks import networks, write_network
+from .networks import networks, tell_precision, write_network
 from .quantisation import quantise
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def _lower(
     before = {} if support is None else found_again(exact, support)
     if bundle.precision == "int8":
         quantise(exact, folder, support, None if calibration is None else Path(calibration))
+    tell_precision(folder, bundle.precision)
     bundle.write(folder)
     if support is None:
         logger.warning(

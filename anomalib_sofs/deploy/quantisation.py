@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,11 @@ def quantise(inferencer: SofsInferencer, folder: Path, support: Examples | None,
 
     Raises:
         ValueError: If there is no image at all.
+        ModuleNotFoundError: If NNCF is missing.
     """
+    if find_spec("nncf") is None:
+        msg = "INT8 needs NNCF, which is not installed: pip install 'anomalib[openvino]'."
+        raise ModuleNotFoundError(msg)
     windows = list(_windows(inferencer, support, calibration))
     if not windows:
         msg = "INT8 needs images that tell which values are usual: a support set, or --calibration FOLDER."

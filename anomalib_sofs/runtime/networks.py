@@ -17,6 +17,9 @@ from .bundle import DECISION, FEATURES, NORMAL, REJECTING
 Values = NDArray[np.float32]
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 """On new processors OpenVINO would take BF16 by itself; a bundle says when it may."""
+ON_CPU = {"ENABLE_CPU_PINNING": False}
+"""On Linux OpenVINO would bind its threads to cores, always the first ones: processes side by side, such as the workers
+of a cluster and the watchers of several cameras, would share one core while others are idle."""
 FIRST = 2
 """Output of a decision that holds the logits of the first look, after those that are a :class:`Look`."""
 REJECTED = "rejected"
@@ -55,6 +58,8 @@ class Networks:
     def __init__(self, folder: Path, device: str, hint: str = "f32", threads: int | None = None) -> None:
         self._core = ov.Core()
         self._exact: dict[str, Any] = {**OPTIONS, **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
+        if device == "CPU":
+            self._exact |= ON_CPU
         self._options = {**self._exact, "INFERENCE_PRECISION_HINT": hint}
         check_device(self._core, device)
         self._folder = folder

@@ -7,24 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openvino as ov
 from anomalib.deploy.export import CompressionType
 from anomalib.models.components import AnomalibModule
 from anomalib.models.components.base.export_mixin import ExportMixin
+from torchvision.transforms.v2 import Normalize
 
 from anomalib_sofs.model.restrictions import check_exports, check_graph
 from anomalib_sofs.results.files import unwritable, write_json
-from anomalib_sofs.window_loop import exporting_loops
+from anomalib_sofs.window_loop import WindowLoops, exporting_loops, unchanged
 
 from .loop import OPSET, loop_translation
 from .parity import Runner, compare, run_openvino, run_torch, summary
 from .quiet import quiet_export
+from .rt_info import write_info
 
 if TYPE_CHECKING:
     from anomalib_sofs.model.torch_model import SofsModel
 
 PRECISIONS = {None: "FP32", CompressionType.FP16: "FP16"}
-"""Of the weights, by compression; all others are of 8 bits."""
+"""Of the weights, by compression; the others are of 8 bits, and nothing would come of them."""
 
 
 class SofsExport(ExportMixin):
@@ -82,10 +83,16 @@ class SofsExport(ExportMixin):
                 "optimize": False,  # inference engines do that themselves, in a fraction of the time
                 "custom_translation_table": loop_translation(loops),
             } | kwargs
+            to_onnx = super().to_onnx
+
+            def written(root: Path, *arguments: Any, **options: Any) -> Path:
+                with _normalised_by_window(self, loops):
+                    return to_onnx(root, *arguments, **options)
+
             if not parity:
-                return super().to_onnx(export_root, model_file_name, input_size, **options)
+                return written(Path(export_root), model_file_name, input_size, **options)
             return self._checked(
-                export_root, super().to_onnx, run_openvino, "FP32", input_size, model_file_name, input_size, **options
+                export_root, written, run_openvino, "FP32", input_size, model_file_name, input_size, **options
             )
 
     def to_openvino(
@@ -101,9 +108,18 @@ class SofsExport(ExportMixin):
         """Export as anomalib does; the precision that was compared is written into the model's ``rt_info``.
 
         Raises:
+            ValueError: If it is to be compressed to 8 bits.
             ParityError: If it does not do what the model does.
         """
-        precision = PRECISIONS.get(compression_type, "INT8")
+        if compression_type is not None and compression_type not in PRECISIONS:
+            msg = (
+                f"compression_type {compression_type.value.upper()} would leave this model as it is: its networks run "
+                "in a loop over windows, into which NNCF does not look. A bundle has 8 bits, checked on the support "
+                "set: anomalib-sofs bundle --out FOLDER --model.support SUPPORT --precision int8 --calibration IMAGES. "
+                "Weights of half the size: --compression_type FP16."
+            )
+            raise ValueError(msg)
+        precision = PRECISIONS[compression_type]
         to_openvino = super().to_openvino
 
         def written(root: Path, *arguments: Any, **options: Any) -> Path:
@@ -159,7 +175,6 @@ def _aside(root: Path) -> Iterator[Path]:
 
 def _inform(file: Path, precision: str) -> None:
     """Write into a model what OpenVINO's Model API and our runtime look for, and the precision that is compared."""
-    model = ov.Core().read_model(file)
     info = {
         "model_type": "AnomalyDetection",
         "task": "segmentation",
@@ -170,13 +185,22 @@ def _inform(file: Path, precision: str) -> None:
         "weights_precision": precision,
         "inference_precision": "f32",
     }
-    for key, value in info.items():
-        model.set_rt_info(value, ["model_info", key])
-    renewed = file.with_name(f".part-{file.name}")
-    ov.save_model(model, renewed, compress_to_fp16=False)
-    del model  # it maps the old file
-    for suffix in (".xml", ".bin"):
-        renewed.with_suffix(suffix).replace(file.with_suffix(suffix))
+    write_info(file, info)
+
+
+@contextmanager
+def _normalised_by_window(model: Any, loops: WindowLoops) -> Iterator[None]:
+    """Let windows be normalised instead of the image, where nothing else is done with it."""
+    pre_processor = model.pre_processor
+    transform = getattr(pre_processor, "export_transform", None)
+    if not isinstance(transform, Normalize):
+        yield
+        return
+    model.pre_processor, loops.prepare = None, transform
+    try:
+        yield
+    finally:
+        model.pre_processor, loops.prepare = pre_processor, unchanged
 
 
 @contextmanager

@@ -7,7 +7,7 @@ whole does not make the part a bad one.
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from anomalib_sofs.arrays import Array, as_given, largest, to_numpy
+from anomalib_sofs.arrays import Array, as_given, largest_pixels, to_numpy
 from anomalib_sofs.results.labelling import label
 
 PIXEL_RATIO = 2.0
@@ -41,7 +41,7 @@ def suppress_weak(logits: Array, evidence: Array, marked: Array) -> Array:
         marked: Pixels of a marked region of each class ``(K,)``, see :func:`region_pixels`.
     """
     xp = array_namespace(logits)
-    highest = largest(xp.reshape(evidence, (*evidence.shape[:2], -1)), MAX_PIXELS, NO_PIXEL)  # (B, K, MAX_PIXELS)
+    highest = largest_pixels(evidence, MAX_PIXELS, NO_PIXEL)  # (B, K, MAX_PIXELS)
     most = (PIXEL_RATIO * marked).clip(1, MAX_PIXELS)
     counted = xp.astype(xp.arange(MAX_PIXELS, device=device(logits)) < most[:, None], highest.dtype)
     spare = xp.sum(highest * counted, axis=2) / xp.sum(counted, axis=1) - MIN_EVIDENCE

@@ -1,0 +1,21 @@
+"""What a file of OpenVINO says of itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import openvino as ov
+
+KEY = "model_info"
+"""Where OpenVINO's Model API looks for it."""
+
+
+def write_info(file: Path, info: Mapping[str, str]) -> None:
+    """Add to what a model says of itself; the file is written aside and moved."""
+    model = ov.Core().read_model(file)
+    for key, value in info.items():
+        model.set_rt_info(value, [KEY, key])
+    renewed = file.with_name(f".part-{file.name}")
+    ov.save_model(model, renewed, compress_to_fp16=False)
+    del model  # it maps the old file
+    for suffix in (".xml", ".bin"):
+        renewed.with_suffix(suffix).replace(file.with_suffix(suffix))

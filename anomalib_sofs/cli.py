@@ -248,7 +248,7 @@ def find_parser() -> argparse.ArgumentParser:
         "--good",
         metavar="GOOD",
         type=Path,
-        help="folder of good images, none of them in SUPPORT: they tell the threshold",
+        help="folder of good images, none of them in SUPPORT: they tell the threshold, and what is no defect",
     )
     parser.add_argument(
         "--false_alarms", type=share, help="share of good images that may get a region, with --good (0.05)"
@@ -278,7 +278,7 @@ def page_parser() -> argparse.ArgumentParser:
         help="folder for marks and results, an empty one or the one of an earlier page (FOLDER_support)",
     )
     parser.add_argument("--ckpt_path", metavar="CKPT", type=Path, help="checkpoint of a trained model")
-    parser.add_argument("--good", metavar="GOOD", type=Path, help="folder of good parts that may tell the threshold")
+    parser.add_argument("--good", metavar="GOOD", type=Path, help="folder of good parts, to choose on the page")
     parser.add_argument(
         "--roi",
         metavar="MASK",

@@ -44,7 +44,7 @@ def test_importing_the_package_imports_nothing_heavy_and_still_registers(tmp_pat
     assert python(after, tmp_path, ANOMALIB_SOFS_AUTOLOAD="0").stdout.split() == ["Sofs", "True"]
 
 
-def test_whoever_imports_a_part_of_ours_first_has_all_of_it(tmp_path):
+def test_whoever_imports_the_exports_first_has_all_of_it(tmp_path):
     done = python(f"from anomalib_sofs.deploy import export_bundle; {LIST}", tmp_path, PYTHONWARNINGS="default")
     assert done.stdout.strip().endswith("True")
     assert "could not be loaded" not in done.stderr

@@ -86,6 +86,45 @@ def test_without_enough_images_or_a_detector_that_sees_them_whole_there_is_no_co
     assert taught(make(), count).contrast is None
 
 
+def test_images_that_are_all_the_same_do_not_tell_how_good_parts_vary(caplog):
+    model, same = default_model(), good_images(1)[0]
+    encoding = model.encode(support(DARK))
+    learn_limits(model, [encoding], GoodImages([same] * 6, 0.2))
+    assert encoding.contrast is None
+    assert encoding.limits is not None
+    assert (
+        "Of the good images from good image 0 on, 1 differ: they tell thresholds, not how good parts vary."
+        in caplog.text
+    )
+
+
+def test_support_sets_share_what_was_described_once():
+    model, good = default_model(), GoodImages(good_images(LEAST_IMAGES), 0.25)
+    first, second = model.encode(support(DARK)), model.encode(support(DARK))
+    for encoding in (first, second):
+        learn_limits(model, [encoding], good)
+    assert first.contrast is second.contrast
+    assert first.limits.tolist() == second.limits.tolist()
+
+
+def test_what_fails_in_the_middle_changes_nothing(monkeypatch):
+    model = default_model()
+    encoding = taught(model)
+    before, limits = encoding.contrast, encoding.limits
+    monkeypatch.setattr(model, "alarms", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        learn_limits(model, [encoding], GoodImages(good_images(5), 0.2))
+    assert encoding.contrast is before
+    assert torch.equal(encoding.limits, limits)
+
+
+def test_it_is_loaded_to_where_the_encoding_is():
+    source = taught(default_model())
+    other = SupportEncoding().to("meta")
+    other.load_state_dict(source.state_dict())
+    assert other.contrast.encodings[0]["cells_0"].device == other.encodings[0]["marked"].device == torch.device("meta")
+
+
 def test_a_checkpoint_carries_it_and_an_encoding_without_takes_it_away(tmp_path):
     model = Sofs().eval()
     model.set_support(support(DARK), GoodImages(good_images(LEAST_IMAGES), 0.25))

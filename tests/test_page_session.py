@@ -407,11 +407,20 @@ def test_how_far_images_are_from_good_parts_is_kept_on_disk_and_good_parts_are_c
     plain = session.find("s.png")
     session.set_good(str(folder / "good"), 0.25)
     assert session.unsearched  # what was found so far knows nothing of good parts
-    for _ in range(2):
-        session.start()
-        session.wait()
+    session.start()
+    session.wait()
     found, kept = session.find("s.png"), list((session.own / "features").rglob("deviations/*/*.safetensors"))
     images = len(session.images.names)
     assert len(kept) == images + 4  # each of the good parts once, by the half that it does not belong to
+    times = {file: file.stat().st_mtime_ns for file in kept}
+    session.close()
+    session = opened(folder, good=folder / "good")
+    session.paint("c.png", stroke(0, 0, 5, 5), "pit")  # other marks, the same good parts
+    session.start()
+    session.wait()
+    kept = list((session.own / "features").rglob("deviations/*/*.safetensors"))
+    assert {file: file.stat().st_mtime_ns for file in kept} == times
+    picture(folder / "good/4.png", scratched(24, 30))
+    assert session.unsearched
     assert (found.levels == 0).mean() > (plain.levels == 0).mean()
     session.close()

@@ -177,7 +177,10 @@ def test_rejected_regions_threshold_least_area_region_and_limits_survive(model, 
         model.model.support, model.model.threshold_logit = before, threshold
     with caplog.at_level(logging.WARNING):
         restricted.set_support([PIT[0]], [PIT[1]])
-    assert "1 good images told belong to the earlier support set and count no more. To have some again" in caplog.text
+    assert (
+        "What 1 good images told belongs to the earlier support set and counts no more, thresholds too. To have some"
+        in caplog.text
+    )
     assert restricted.support.least_area == 20
     assert restricted.support.roi is not None
     assert "limit" not in restricted.support.encodings[0]

@@ -108,6 +108,7 @@ def write_network(network: Network, folder: Path) -> None:
     for port, name in zip(converted.inputs, network.inputs, strict=True):
         port.get_tensor().set_names({name})  # an input that is copied first has the copy's name, too
     converted.set_rt_info(HINTS["fp32"], [INFO, PRECISION])
+    converted.set_rt_info("FP32", [INFO, "weights_precision"])
     ov.save_model(converted, folder / f"{network.name}.xml", compress_to_fp16=False)
 
 

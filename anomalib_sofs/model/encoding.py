@@ -170,7 +170,7 @@ class SupportEncoding(nn.Module):
         thumbnail = state_dict.get(f"{prefix}preview")
         self.register_buffer("preview", None if thumbnail is None else thumbnail.to(device, copy=True))
         self._modules.clear()
-        self.contrast = SupportEncoding() if any(name.startswith(CONTRAST) for name in names) else None
+        self.contrast = SupportEncoding().to(device) if any(name.startswith(CONTRAST) for name in names) else None
         own = (name for name in names if "." in name and not name.startswith(CONTRAST))
         for index, name in (name.split(".") for name in own):
             if index not in self._modules:

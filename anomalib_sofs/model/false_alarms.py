@@ -112,14 +112,20 @@ def learn_limits(model: "SofsModel", supports: Sequence[SupportEncoding], good: 
         )
     scores: list[list[Tensor]] = [[] for _ in supports]
     marked = [support for support in supports if not support.normal]
+    before = [support.contrast for support in marked]
     with evaluating(model):
         *contrasts, contrast = learn_contrasts(model, good) if marked else [None] * (count + 1)
-        for (name, image), without in zip(good.read(), contrasts, strict=True):
-            query = model.normalise(image)[None]
-            for support in marked:
-                support.contrast = without
-            for support, found in zip(supports, scores, strict=True):
-                found.append(model.alarms(query, support, [name]))
+        try:
+            for (name, image), without in zip(good.read(), contrasts, strict=True):
+                query = model.normalise(image)[None]
+                for support in marked:
+                    support.contrast = without
+                for support, found in zip(supports, scores, strict=True):
+                    found.append(model.alarms(query, support, [name]))
+        except BaseException:  # an interrupted notebook goes on with what it had
+            for support, was in zip(marked, before, strict=True):
+                support.contrast = was
+            raise
     for support in marked:
         support.contrast = contrast
     for support, found in zip(supports, scores, strict=True):

@@ -84,7 +84,8 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         support_seed: Seed of that draw.
         threshold: In FSS, the probability from which a pixel counts as defect. Every map is shifted so that it lies at
             0.5: regions, masks, labels, metrics and exports follow. A larger one finds less, and less that is wrong.
-        good: Folder of good images, none of them in the support set: they tell the threshold of each class, see
+        good: Folder of good images, none of them in the support set: they tell the threshold of each class and, from
+            four on, what is no defect however much it looks like one, see
             :mod:`.false_alarms`. It counts where it is stricter than ``threshold``; in FAD it takes the place of what
             the support tells and of anomalib's adaptive threshold.
         false_alarms: Share of good images that may get a region (of each class), 0.05 if nothing is given.

@@ -12,7 +12,9 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -144,13 +146,20 @@ def remember(model: SofsModel, store: FeatureStore) -> None:
 
 
 def _remember_deviations(detector: AnomalyDetector, store: FeatureStore, weights: str) -> None:
-    measure, known = detector.deviation, deque[str](maxlen=CONTRASTS)
+    measure, lock = detector.deviation, Lock()
+    folders = sorted((store.folder / DEVIATIONS).glob("*"), key=lambda folder: folder.stat().st_mtime)
+    known = deque((folder.name for folder in folders), maxlen=CONTRASTS)
+    names: WeakKeyDictionary[SupportEncoding, str] = WeakKeyDictionary()
 
     def remembered(network: Any, image: Tensor, support: SupportEncoding) -> Tensor:
-        shown = digest(support.encodings[0]["cells_0"]).hex()  # cells of all its images stand for a contrast
-        if shown not in known:
-            known.append(shown)
-            store.keep_only(DEVIATIONS, known)
+        with lock:
+            if support not in names:
+                content = b"".join(digest(values) for _, values in sorted(support.encodings[0].items()))
+                names[support] = hashlib.blake2b(content, digest_size=8).hexdigest()
+            shown = names[support]
+            if shown not in known:
+                known.append(shown)
+                store.keep_only(DEVIATIONS, known)
         key = f"{digest(image).hex()}-{weights}"
         return store.kept(f"{DEVIATIONS}/{shown}", key, lambda: [measure(network, image, support)])[0]
 

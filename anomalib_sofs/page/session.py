@@ -122,7 +122,7 @@ class Session(Marking):
     def made_by(self) -> str:
         """What stands for all that finds follow from."""
         decided = self.decisions.digest()
-        good = [] if self.good is None else [str(self.good), *sorted(path.name for path in self.good.glob("*"))]
+        good = [] if self.good is None else _files_in(self.good)
         if not self.restrictions and not good:
             return decided
         masks = {} if self.roi is None else self.roi.masks
@@ -331,11 +331,12 @@ class Session(Marking):
     def _steps_of_search(self, search: Search) -> None:
         with self.decisions.lock:
             made_by, support = self.made_by, SupportSet.from_folder(self.decisions.root)
+            good = None if self.good is None else self._good_images()
         search.say("Learning what is marked")
         encoding = search.engine.encode(support)
         encoding.restrict(self.roi, self.settings.least_area)
-        if self.settings.good is not None:
-            self._learn_limits(search, encoding)
+        if good is not None:
+            self._learn_limits(search, encoding, good)
         names = sorted(self.images.names, key=self._score, reverse=True)
         todo = {name: self.images.file(name) for name in names if not self._is_known(name, made_by)}
         search.say("Searching", len(names) - len(todo), len(names))
@@ -344,8 +345,7 @@ class Session(Marking):
             self.finds.write(self._stems[name], Find(levels, list(encoding.names), made_by))
             search.advance()
 
-    def _learn_limits(self, search: Search, encoding: SupportEncoding) -> None:
-        good = self._good_images()
+    def _learn_limits(self, search: Search, encoding: SupportEncoding, good: GoodImages) -> None:
         search.say(f"Looking at {len(good.images)} good parts")
         learn_limits(search.engine.model, [encoding], good)
         steps = [step_of_logit(float(found[LIMIT])) for found in encoding.encodings]
@@ -368,3 +368,8 @@ class Session(Marking):
     def _score(self, name: str) -> int:
         about = self.finds.about(self._stems[name])
         return -1 if about is None else about.score(self.steps(about))
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Return what stands for the files of a folder: names, and when they were last written; empty if there is none."""
+    return sorted(f"{file} {file.stat().st_mtime_ns}" for file in folder.rglob("*") if file.is_file())

@@ -17,7 +17,7 @@ from anomalib_sofs.results.files import unwritable, write_json
 from anomalib_sofs.window_loop import WindowLoops, exporting_loops, unchanged
 
 from .loop import OPSET, loop_translation
-from .parity import Runner, compare, run_openvino, run_torch, summary
+from .parity import Runner, compare, probe_files, run_openvino, run_torch, summary
 from .quiet import quiet_export
 from .rt_info import write_info
 
@@ -148,7 +148,12 @@ class SofsExport(ExportMixin):
             module: Any = self
             support = self.model.support
             report = compare(
-                module.eval(), load(file), precision, support.record["images"], size, normal=support.normal
+                module.eval(),
+                load(file),
+                precision,
+                probe_files(support.record),
+                size,
+                normal=support.normal or support.contrast is not None,
             )
             json_file = file.with_name(f"{file.stem}_parity.json")
             write_json(report, json_file)

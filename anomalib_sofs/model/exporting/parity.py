@@ -8,6 +8,7 @@ import openvino as ov
 import torch
 from torch import Tensor
 
+from anomalib_sofs.model.examples import SupportRecord
 from anomalib_sofs.tensors import read_image
 from anomalib_sofs.windows import continue_to
 
@@ -68,14 +69,14 @@ def compare(
         reference: The model in PyTorch.
         exported: The exported one.
         precision: Of its weights, see :data:`ALLOWED`.
-        supports: Files of the support images; those that are gone are named in the report.
+        supports: Files of images, see :func:`probe_files`; those that are gone are named in the report.
         size: Height and width, where it takes no others.
-        normal: Whether the support shows normal images only.
+        normal: Whether the maps follow from how far pixels are from normal images.
 
     Raises:
         ParityError: If maps or scores differ by more than the precision allows.
     """
-    unread = [Path(path).name for path in supports[:SUPPORTS] if not Path(path).is_file()]
+    unread = [Path(path).name for path in supports if not Path(path).is_file()]
     rows: list[Difference] = []
     for name, image in _probes(supports, size):
         with torch.inference_mode():
@@ -122,7 +123,7 @@ def _largest(found: Tensor, expected: Tensor) -> float:
 
 def _probes(supports: Sequence[str], size: tuple[int, int] | None) -> Iterator[tuple[str, Tensor]]:
     """Yield names and images ``(B, 3, H, W)``: of the support, then random ones."""
-    for path in supports[:SUPPORTS]:
+    for path in supports:
         if Path(path).is_file():
             image = read_image(path)
             image = _middle(image, *(min(side, SUPPORT_SIDE) for side in image.shape[-2:]))
@@ -132,6 +133,11 @@ def _probes(supports: Sequence[str], size: tuple[int, int] | None) -> Iterator[t
     sizes = RANDOM_SIZES if size is None else [(batch, *size) for batch in (1, 3)]
     for batch, height, width in sizes:
         yield "random", torch.rand(batch, 3, height, width, generator=generator)
+
+
+def probe_files(record: SupportRecord) -> list[str]:
+    """Return files of support images and of good ones, on which maps are not the same everywhere as on random ones."""
+    return [*record["images"][:SUPPORTS], *record.get("good", [])[:SUPPORTS]]
 
 
 def _middle(image: Tensor, height: int, width: int) -> Tensor:

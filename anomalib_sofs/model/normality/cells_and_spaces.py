@@ -101,11 +101,11 @@ class CellSpaceDetector(AnomalyDetector):
 
     def combine(self, found: Sequence[Array], encoding: Encoding) -> Array:
         """Average them: the anomaly map, and the map of the part behind the score, ``(B, 2, h_8, w_8)``."""
-        near_8, near_16, small_8, small_16, here_16, space_8, space_16, space_32 = (
+        nearest_8, nearest_16, small_8, small_16, near_16, space_8, space_16, space_32 = (
             (kind - encoding["offset"][i]) / encoding["scale"][i] for i, kind in enumerate(found)
         )
-        pixel = (near_8 + space_8 + _like(here_16 + space_16, near_8)) / 4
-        part = sum(_like(kind, near_8) for kind in (near_16, small_8, small_16, space_32)) / 4
+        pixel = (nearest_8 + space_8 + _like(near_16 + space_16, nearest_8)) / 4
+        part = sum(_like(kind, nearest_8) for kind in (nearest_16, small_8, small_16, space_32)) / 4
         return array_namespace(pixel).concat([pixel, part], axis=1)
 
     def score(self, maps: Array) -> Array:

@@ -171,8 +171,8 @@ class SofsInferencer:
         """Take over what does not belong to a support set alone, and say what does."""
         if "limits" in before.record:
             logger.warning(
-                "What %d good images told, thresholds too, belongs to the earlier support set and counts no more. To have "
-                "it again, make the bundle with this support set and --model.good FOLDER.",
+                "What %d good images told, thresholds too, belongs to the earlier support set and counts no more. To "
+                "have it again, make the bundle with this support set and --model.good FOLDER.",
                 len(before.record.get("good", [])),
             )
         if before.ranges and encoded.normal:

@@ -178,8 +178,7 @@ def test_rejected_regions_threshold_least_area_region_and_limits_survive(model, 
     with caplog.at_level(logging.WARNING):
         restricted.set_support([PIT[0]], [PIT[1]])
     assert (
-        "What 1 good images told, thresholds too, belongs to the earlier support set and counts no more."
-        in caplog.text
+        "What 1 good images told, thresholds too, belongs to the earlier support set and counts no more." in caplog.text
     )
     assert restricted.support.least_area == 20
     assert restricted.support.roi is not None

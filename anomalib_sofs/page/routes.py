@@ -12,7 +12,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from anomalib_sofs.results.folder import is_results_folder
 
@@ -42,7 +42,7 @@ class Routes:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def listed(self) -> list[Route]:
+    def listed(self) -> list[BaseRoute]:
         """Return the routes: what shows something, then what changes something."""
         shown = (self.state, self.finds, self.thumbnail, self.tile, self.overlay, self.cut, self.download)
         said = (self.paint, self.accept, self.reject, self.good, self.undo, self.colour, self.threshold)

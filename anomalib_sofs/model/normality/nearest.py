@@ -6,7 +6,7 @@ from array_api_compat import array_namespace, device
 
 from anomalib_sofs.arrays import Array, drawn, unit
 
-MOST_CELLS = 4096
+MOST_CELLS = 2048
 """Normal cells that are kept of a layer, drawn at random: bounds memory and time for any number of images."""
 CHUNK = 1024
 """Normal cells that are compared at once."""

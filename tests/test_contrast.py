@@ -98,6 +98,13 @@ def test_images_that_are_all_the_same_do_not_tell_how_good_parts_vary(caplog):
     )
 
 
+def test_an_image_is_not_compared_with_a_half_that_has_its_twin():
+    images = good_images(4)
+    *described, everything = learn_contrasts(default_model(), GoodImages([*images, images[1]]))
+    assert len(everything.record["images"]) == 4
+    assert described[4] is described[1] is not everything
+
+
 def test_support_sets_share_what_was_described_once():
     model, good = default_model(), GoodImages(good_images(LEAST_IMAGES), 0.25)
     first, second = model.encode(support(DARK)), model.encode(support(DARK))

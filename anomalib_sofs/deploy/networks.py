@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from anomalib_sofs.model.backbone import even_sides
 from anomalib_sofs.model.exporting.quiet import quiet_export
 from anomalib_sofs.model.exporting.rt_info import KEY as INFO
-from anomalib_sofs.model.exporting.rt_info import write_info
+from anomalib_sofs.model.exporting.rt_info import PRECISION, WEIGHTS, write_info
 from anomalib_sofs.model.normality.cells_and_spaces import LAYERS
 from anomalib_sofs.model.relation.fine_statistics import FineRelations
 from anomalib_sofs.model.relation.head import RelationHead
@@ -23,8 +23,6 @@ from anomalib_sofs.model.torch_model import SofsModel
 from anomalib_sofs.runtime.bundle import DECISION, FEATURES, HINTS, NORMAL, REJECTING, Precision
 
 OPSET = 18
-PRECISION = "inference_precision"
-"""Name of what OpenVINO is asked for, in what a network says of itself."""
 INPUTS = (*SupportRelations._fields, *(FINE_PREFIX + name for name in FineRelations._fields))
 """Names in an encoding of what a decision reads; those of rejected regions come last where there are any."""
 SIDE = 96, 128
@@ -108,7 +106,7 @@ def write_network(network: Network, folder: Path) -> None:
     for port, name in zip(converted.inputs, network.inputs, strict=True):
         port.get_tensor().set_names({name})  # an input that is copied first has the copy's name, too
     converted.set_rt_info(HINTS["fp32"], [INFO, PRECISION])
-    converted.set_rt_info("FP32", [INFO, "weights_precision"])
+    converted.set_rt_info("FP32", [INFO, WEIGHTS])
     ov.save_model(converted, folder / f"{network.name}.xml", compress_to_fp16=False)
 
 
@@ -116,4 +114,4 @@ def tell_precision(folder: Path, precision: Precision) -> None:
     """Write into the networks of a bundle that find marked defects in which precision they were checked."""
     for name in (FEATURES, DECISION, REJECTING):
         weights = "INT8" if (name, precision) == (FEATURES, "int8") else "FP32"
-        write_info(folder / f"{name}.xml", {PRECISION: HINTS[precision], "weights_precision": weights})
+        write_info(folder / f"{name}.xml", {PRECISION: HINTS[precision], WEIGHTS: weights})

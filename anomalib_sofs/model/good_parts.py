@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from anomalib_sofs.annotations.notices import warn_once
 
 from .crop_cache import crop_cache
+from .encoding import SupportEncoding
 from .resizing import shrunk
 from .support import SupportSet
 from .support_crops import digest
-from .torch_model import TWICE_BYTES
+from .torch_model import TWICE_BYTES, SofsModel
 
 if TYPE_CHECKING:
-    from .encoding import SupportEncoding
     from .false_alarms import GoodImages
-    from .torch_model import SofsModel
 
 LEAST_IMAGES, MOST_IMAGES = 4, 16
 """Good images that are described: a single one does not tell how its kind varies, and many would take time."""
@@ -30,7 +29,7 @@ _last = WeakKeyDictionary()
 """By backbone, what was last described with it: it depends on nothing else."""
 
 
-def learn_contrasts(model: "SofsModel", good: "GoodImages") -> "Sequence[SupportEncoding | None]":
+def learn_contrasts(model: SofsModel, good: "GoodImages") -> Sequence[SupportEncoding | None]:
     """Describe good images, for queries and, without it, for each good image that is to tell what is left over.
 
     An image that is part of a description is no news to it. So those that are described form two halves, each of which
@@ -53,21 +52,22 @@ def learn_contrasts(model: "SofsModel", good: "GoodImages") -> "Sequence[Support
         if number in described:
             shown[number] = shrunk(image[None], model.detector.windows)[0]
     names, cache = good.names, crop_cache(TWICE_BYTES)
-    different = list({digest(image): number for number, image in sorted(shown.items(), reverse=True)}.values())
-    if len(different) < LEAST_IMAGES:
+    first = {digest(image): number for number, image in sorted(shown.items(), reverse=True)}
+    twins = {number: first[digest(image)] for number, image in shown.items()}
+    described = sorted(first.values())
+    if len(described) < LEAST_IMAGES:
         warn_once(
             names[0],
             "Of the good images from %s on, %d differ: they tell thresholds, not how good parts vary. Give at least "
             "%d images of different parts.",
             names[0],
-            len(different),
+            len(described),
             LEAST_IMAGES,
         )
         return [None] * (count + 1)
-    described = sorted(different)
     halves = described[::2], described[1::2]
 
-    def encode(numbers: Sequence[int]) -> "SupportEncoding":
+    def encode(numbers: Sequence[int]) -> SupportEncoding:
         images = [shown[i] for i in numbers]
         empty = [torch.zeros(image.shape[-2:], dtype=torch.uint8) for image in images]
         examples = SupportSet(images, empty, paths=[names[i] for i in numbers])
@@ -79,6 +79,6 @@ def learn_contrasts(model: "SofsModel", good: "GoodImages") -> "Sequence[Support
     for half, unit in product(halved, UNITS):  # in the same units, nothing is nearer to a half than to all
         half.get_submodule("0").register_buffer(unit, everything.encodings[0][unit])
     without = dict.fromkeys(halves[0], halved[1]) | dict.fromkeys(halves[1], halved[0])
-    contrasts = [*(without.get(number, everything) for number in range(count)), everything]
+    contrasts = [*(without.get(twins.get(number, -1), everything) for number in range(count)), everything]
     _last[model.backbone] = good, place, contrasts
     return contrasts

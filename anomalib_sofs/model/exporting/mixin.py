@@ -19,7 +19,7 @@ from anomalib_sofs.window_loop import WindowLoops, exporting_loops, unchanged
 from .loop import OPSET, loop_translation
 from .parity import Runner, compare, probe_files, run_openvino, run_torch, summary
 from .quiet import quiet_export
-from .rt_info import write_info
+from .rt_info import PRECISION, WEIGHTS, write_info
 
 if TYPE_CHECKING:
     from anomalib_sofs.model.torch_model import SofsModel
@@ -187,8 +187,8 @@ def _inform(file: Path, precision: str) -> None:
         "image_threshold": "0.5",
         "pixel_threshold": "0.5",
         "normalization_scale": "1.0",
-        "weights_precision": precision,
-        "inference_precision": "f32",
+        WEIGHTS: precision,
+        PRECISION: "f32",
     }
     write_info(file, info)
 

@@ -7,6 +7,8 @@ import openvino as ov
 
 KEY = "model_info"
 """Where OpenVINO's Model API looks for it."""
+PRECISION, WEIGHTS = "inference_precision", "weights_precision"
+"""Names there of what OpenVINO is asked for, and of what the weights are stored in."""
 
 
 def write_info(file: Path, info: Mapping[str, str]) -> None:

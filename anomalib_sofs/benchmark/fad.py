@@ -65,9 +65,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
         go_offline_unless_reachable()
     clock = BackboneClock(arguments.device)
     rows = []
-    missing: dict[
-        str, PeerUnavailableError
-    ] = {}  # asked for once: building a model only to miss its weights takes time
+    # asked for once: building a model only to miss its weights takes time
+    missing: dict[str, PeerUnavailableError] = {}
     for (category, table), name, shots in product(tables.items(), [ours, *arguments.peers], arguments.shots):
         wanted = Wanted(shots, category, arguments.backbone, arguments.random_weights)
         for draw in range(arguments.draws):

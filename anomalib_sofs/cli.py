@@ -51,6 +51,7 @@ def find(argv: Sequence[str]) -> int:
             threshold=arguments.threshold,
             good=arguments.good,
             false_alarms=arguments.false_alarms,
+            witness=arguments.witness,
             roi=arguments.roi,
             least_area=arguments.least_area,
             accelerator=arguments.accelerator,
@@ -252,6 +253,11 @@ def find_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--false_alarms", type=share, help="share of good images that may get a region, with --good (0.05)"
+    )
+    parser.add_argument(
+        "--witness",
+        action="store_true",
+        help="where there are no good images: the most usual of IMAGES, 30 or more, show what is no defect",
     )
     parser.add_argument(
         "--roi",

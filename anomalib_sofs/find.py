@@ -69,6 +69,7 @@ def find(
     threshold: float | None = None,
     good: Path | None = None,
     false_alarms: float | None = None,
+    witness: bool = False,
     roi: Path | None = None,
     least_area: int | None = None,
     accelerator: str = "auto",
@@ -84,6 +85,7 @@ def find(
         threshold: See :class:`~anomalib_sofs.model.Sofs`.
         good: Likewise.
         false_alarms: Likewise.
+        witness: Likewise.
         roi: Likewise.
         least_area: Likewise.
         accelerator: As Lightning names it.
@@ -99,6 +101,8 @@ def find(
     files = list_images(images)
     options: dict[str, Any] = {"support_normal": True} if normal else {}
     given = {"threshold": threshold, "good": good, "false_alarms": false_alarms, "roi": roi, "least_area": least_area}
+    if witness:
+        options["witness"] = True
     options |= {name: value for name, value in given.items() if value is not None}
     model = make_model(support, ckpt_path, {**options, "visualizer": SofsVisualizer(out)})
     dataset = ImageFiles(files)

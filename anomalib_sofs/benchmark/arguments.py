@@ -174,6 +174,9 @@ def _add_fss(fss: argparse.ArgumentParser) -> None:
     fss.add_argument(
         "--false-alarms", type=_probability, default=0.05, help="share of good images that may get a region"
     )
+    fss.add_argument(
+        "--witness", action="store_true", help="another row: all test images show what is usual (transductive)"
+    )
     fss.add_argument("--seeds", type=_numbers(0), default=[0, 1, 2], metavar="0,1,2")
 
 

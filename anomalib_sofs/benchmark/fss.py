@@ -22,6 +22,7 @@ from .tally import NOTHING, Tally
 from .timing import BackboneClock, probe_support, say
 from .titles import TITLES
 from .with_good import SUFFIX, good_files, with_good
+from .with_witness import with_witness
 from .worst import WorstQueries
 
 THRESHOLD = 0.5  # probability; fixed by the protocol, other values show what a stricter cut would give
@@ -57,12 +58,14 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                 good = good_files(table, arguments.good or 0, normal_shots)
                 if good:
                     usable = [*usable, with_good(usable[0], episodes, good, arguments.false_alarms)]
+                if arguments.witness:
+                    usable = [*usable, with_witness(usable[0], table)]
                 # pictures show the first number of shots; others would only repeat the queries
                 first = (shots, normal_shots) == (arguments.shots[0], arguments.normal_shots[0])
                 tallies = evaluate(episodes, usable, progress, title, worst if first else None, arguments.threshold)
                 for method in usable:
                     measured = tallies[method.name].result()
-                    measured["backbone_ratio"] = ratios[method.name.removesuffix(SUFFIX)]
+                    measured["backbone_ratio"] = ratios[method.name.split("+")[0]]
                     measured |= {"good": len(good)} if method.name.endswith(SUFFIX) else {}
                     rows.append(where | {"method": method.name, "queries": _counted(episodes)} | measured)
                     say(progress, f"{title}, {method.name}: mIoU {100 * measured['miou']:.1f} %")
@@ -144,7 +147,7 @@ def evaluate(
         item = episodes[index]
         assert item.image is not None  # noqa: S101 - every episode has one
         for method in methods:
-            support = method.encode(item.support_paths, item.support_mask_paths)
+            support = method.support(item)
             start = time.perf_counter()
             probability = method.probability(item.image, support)
             tallies[method.name].seconds.append(time.perf_counter() - start)

@@ -70,6 +70,10 @@ class Method:
     model: SofsModel
     encode: "Encoder | LimitedEncoder"
 
+    def support(self, item: Any) -> SupportEncoding:
+        """Encode the support of an episode."""
+        return self.encode(item.support_paths, item.support_mask_paths)
+
     def probability(self, image: Tensor, support: SupportEncoding) -> Tensor:
         """Segment an image ``([1,] 3, H, W)`` in [0, 1]: probabilities ``(H, W)``, on the CPU."""
         image = image.to(self.model.head_trained.device).reshape(1, *image.shape[-3:])

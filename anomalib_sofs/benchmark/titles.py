@@ -3,6 +3,7 @@
 TITLES = {
     "sofs": "SOFS",
     "sofs+good": "SOFS, thresholds from good images",
+    "sofs+witness": "SOFS, all test images as witness (transductive)",
     "discriminant": "discriminant alone",
     "paper": "SOFS as published",
     "paper+good": "SOFS as published, thresholds from good images",

@@ -1,6 +1,7 @@
 """The support encoding: everything that the query path needs from the support set, stored with the model."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +101,14 @@ class SupportEncoding(nn.Module):
         self.record["limits"] = {
             name: float(value.double().sigmoid()) for name, value in zip(self.names, values, strict=True)
         }
+
+    def contrasting(self, contrast: "SupportEncoding", usual: Sequence[str]) -> "SupportEncoding":
+        """Return the same encoding with another contrast, which these images show; tensors are shared."""
+        other = copy.copy(self)
+        vars(other)["_modules"] = dict(vars(self)["_modules"])
+        other.contrast = contrast
+        other.record = {**self.record, "usual": list(usual)}
+        return other
 
     def restrict(self, roi: RegionOfInterest | None = None, least_area: int | None = None) -> bool:
         """Set where defects count, and from how many pixels on; ``None`` leaves it as it is.

@@ -34,6 +34,8 @@ class SupportRecord(TypedDict):
     """Share of good images that may get a region, by these limits."""
     limits: NotRequired[dict[str, float]]
     """Of each class the probability that good images exceed only so often; of anomaly detection the distances."""
+    usual: NotRequired[list[str]]
+    """Of the images that were searched, those whose looks are no defect, see :mod:`.witness`."""
     roi: NotRequired[str]
     """Mask, or folder of masks, of the region of interest."""
     least_area: NotRequired[int]

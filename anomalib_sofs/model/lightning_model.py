@@ -55,6 +55,7 @@ from .segmented_batch import check_finite, segment_batch
 from .support import SupportSet
 from .torch_model import SofsModel
 from .weights import Built, built_for, load_into, packaged_weights, read_state
+from .witness import Witness
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,9 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
             :mod:`.false_alarms`. It counts where it is stricter than ``threshold``; in FAD it takes the place of what
             the support tells and of anomalib's adaptive threshold.
         false_alarms: Share of good images that may get a region (of each class), 0.05 if nothing is given.
+        witness: Whether the images that are predicted or tested, 30 or more, show what is no defect: what the most
+            usual of them show, see :mod:`.witness`. For few-shot segmentation where no good images are at hand, and
+            most images are good.
         roi: Where defects count: a mask of the size of every image, or a folder of masks, matched by stem.
         least_area: Pixels of the smallest region that counts. In FAD anomalib's adaptive threshold does not count then.
         lr: Peak learning rate of training. The packaged head is good already: a larger rate fits it to the base
@@ -127,6 +131,7 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         *,
         good: ExistingFolder | None = None,
         false_alarms: OpenUnitInterval | None = None,
+        witness: bool = False,
         roi: ExistingPath | None = None,
         least_area: PositiveInt | None = None,
         pre_processor: nn.Module | bool = True,
@@ -166,12 +171,17 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         self.support_normal = support_normal
         self.support_selection = support_selection
         self.support_seed = support_seed
+        self.witness = witness
+        self._witness: Witness | None = None
         self.lr = lr
         self.epochs = epochs
         self._encodings: LRUCache[object, SupportEncoding] = LRUCache(CACHE_BYTES, getsizeof=encoding_bytes)
         self._crops = crop_cache(CACHE_BYTES)
         with user_errors.as_message():
             self.good = good_images(good, false_alarms)
+            if witness and self.good is not None:
+                msg = "witness=True is for where there are no good images, but good names some. Leave out one of them."
+                raise ValueError(msg)
             self.roi = None if roi is None else RegionOfInterest.from_path(roi)
             if weights == "default":
                 weights = packaged_weights(head, backbone)
@@ -307,17 +317,29 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         """Make sure that there is a support set; encodings made by an earlier state of the head are forgotten."""
         self._encodings.clear()
         self.prepare_support()
+        self._hear_witness(self.trainer.test_dataloaders)
 
     def on_test_end(self) -> None:
         """Free the memory of the support encodings."""
+        self._witness = None
         self._encodings.clear()
         self._crops.clear()
 
     def on_predict_start(self) -> None:
         """Make sure that there is a support set, and a region of interest for every image where there is one at all."""
         self.prepare_support()
+        self._hear_witness(self.trainer.predict_dataloaders)
         if self.model.support.roi is not None:
             self.model.support.roi.check(image_files(self.trainer.predict_dataloaders))
+
+    def on_predict_end(self) -> None:
+        """Forget what was usual among the images of this run."""
+        self._witness = None
+
+    def _hear_witness(self, loaders: Any) -> None:
+        """Let the images of the run show what is usual, where they are to."""
+        if self.witness:
+            self._witness = Witness(self.model, image_files(loaders))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Read images of more than 8 bits and turned ones again: anomalib's own reader gets them wrong."""
@@ -368,6 +390,9 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
         else:
             supports = zip(paths, batch.support_mask_paths, strict=True)
             encodings = [self._encode_files(tuple(images), tuple(masks)) for images, masks in supports]
+        if self._witness is not None:
+            files = map(str, batch.image_path)
+            encodings = [self._witness.beside(*pair) for pair in zip(encodings, files, strict=True)]
         segment_batch(self.model, batch, encodings)
         if self.post_processor is None:
             decide(batch)

@@ -1,0 +1,38 @@
+"""The full model with the test images as witness: a transductive row of its own beside the plain one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pandas import DataFrame
+
+from anomalib_sofs.model.encoding import SupportEncoding
+from anomalib_sofs.model.witness import Witness
+
+from .methods import Method
+
+
+@dataclass
+class WitnessMethod(Method):
+    """A method that knows what is usual among the images that it searches.
+
+    Args:
+        witness: What they show.
+    """
+
+    witness: Witness
+
+    def support(self, item: Any) -> SupportEncoding:
+        """Encode the support of an episode, beside what is usual."""
+        return self.witness.beside(super().support(item), str(item.image_path))
+
+
+def with_witness(method: Method, table: DataFrame) -> Method:
+    """Return a method for which all test images of a category show what is usual.
+
+    Args:
+        method: The full model.
+        table: The samples of the category.
+    """
+    files = table[table["split"] == "test"]["image_path"].tolist()
+    witness = Witness(method.model, list(map(str, files)))
+    return WitnessMethod(f"{method.name}+witness", method.model, method.encode, witness)

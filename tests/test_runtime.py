@@ -416,7 +416,7 @@ def test_a_bundle_of_another_version_is_refused(bundle, tmp_path):
     copy = copied(bundle, tmp_path)
     content = json.loads((copy / NAME).read_text())
     (copy / NAME).write_text(json.dumps(content | {"version": 99}))
-    with pytest.raises(BundleError, match="copy is a bundle of version 99, this package reads version 2"):
+    with pytest.raises(BundleError, match="copy is a bundle of version 99, this package reads version 3"):
         SofsInferencer(copy)
     (copy / NAME).write_text(json.dumps(content)[:-20])
     with pytest.raises(BundleError, match=r"bundle.json cannot be read"):

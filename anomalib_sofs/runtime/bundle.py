@@ -16,7 +16,7 @@ from typing import Literal, NoReturn, Self
 
 from anomalib_sofs.results.files import unwritable, write_json
 
-VERSION = 2
+VERSION = 3
 """Of the files of a bundle and of what the networks take and give; others are refused."""
 NAME = "bundle.json"
 SUPPORT = "support.npz"

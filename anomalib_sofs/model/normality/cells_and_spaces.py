@@ -1,10 +1,10 @@
 """The default anomaly detector: nearest normal cells and spaces of normal images, several opinions on every cell.
 
 They fail on different parts, so they are averaged, each in units of what held-out normal cells score. The map asks for
-the nearest cell anywhere at stride 8, near the same place at stride 16, and for the space at both. The image score asks
-for the nearest cell at stride 16 and, of the image made smaller, at strides 8 and 16, where a cell sees more of the
-part, and for the space at stride 32, which sees the part as a whole. Parts may lie at any angle: normal images are seen
-in all four quarter turns.
+the nearest cell at stride 16, anywhere and near the same place, and for the space at strides 8 and 16. The image score
+asks for the nearest cell at stride 16 and, of the image made smaller, at strides 8 and 16, where a cell sees more of
+the part, and for the space at stride 32, which sees the part as a whole. Parts may lie at any angle: normal images are
+seen in all four quarter turns.
 """
 
 import logging
@@ -36,7 +36,7 @@ SMALL_SIDE = 256
 """Pixels of the longest side of the smaller image."""
 LEAST_SMALL_SIDE = 32
 """Two cells at stride 16: a map of one cell would be taken for a constant when a graph is exported."""
-NEAREST = (0, 1, 3, 4)
+NEAREST = (1, 3, 4)
 """Of the features (strides 8, 16, 32, and 8, 16 of the smaller image), those whose cells are compared anywhere."""
 NEAR = 1
 """The one whose cells are compared near the same place."""
@@ -101,11 +101,11 @@ class CellSpaceDetector(AnomalyDetector):
 
     def combine(self, found: Sequence[Array], encoding: Encoding) -> Array:
         """Average them: the anomaly map, and the map of the part behind the score, ``(B, 2, h_8, w_8)``."""
-        nearest_8, nearest_16, small_8, small_16, near_16, space_8, space_16, space_32 = (
+        nearest_16, small_8, small_16, near_16, space_8, space_16, space_32 = (
             (kind - encoding["offset"][i]) / encoding["scale"][i] for i, kind in enumerate(found)
         )
-        pixel = (nearest_8 + space_8 + _like(near_16 + space_16, nearest_8)) / 4
-        part = sum(_like(kind, nearest_8) for kind in (nearest_16, small_8, small_16, space_32)) / 4
+        pixel = (space_8 + _like(nearest_16 + near_16 + space_16, space_8)) / 4
+        part = sum(_like(kind, space_8) for kind in (nearest_16, small_8, small_16, space_32)) / 4
         return array_namespace(pixel).concat([pixel, part], axis=1)
 
     def score(self, maps: Array) -> Array:

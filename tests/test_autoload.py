@@ -4,6 +4,8 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
+
 from .conftest import REPOSITORY
 from .helpers_scripts import run
 
@@ -44,8 +46,9 @@ def test_importing_the_package_imports_nothing_heavy_and_still_registers(tmp_pat
     assert python(after, tmp_path, ANOMALIB_SOFS_AUTOLOAD="0").stdout.split() == ["Sofs", "True"]
 
 
-def test_whoever_imports_the_exports_first_has_all_of_it(tmp_path):
-    done = python(f"from anomalib_sofs.deploy import export_bundle; {LIST}", tmp_path, PYTHONWARNINGS="default")
+@pytest.mark.parametrize("first", ["deploy import export_bundle", "page.session import Session"])
+def test_whoever_imports_a_part_first_has_all_of_it(tmp_path, first):
+    done = python(f"from anomalib_sofs.{first}; {LIST}", tmp_path, PYTHONWARNINGS="default")
     assert done.stdout.strip().endswith("True")
     assert "could not be loaded" not in done.stderr
 

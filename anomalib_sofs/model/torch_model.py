@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import MutableMapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_sofs.annotations.notices import warn_once
@@ -22,6 +21,9 @@ from .preview import preview
 from .probabilities import only_inside, probabilities
 from .support import SupportSet
 from .support_crops import Features, SupportCrops, say_resized, seen_whole
+
+if TYPE_CHECKING:
+    from anomalib.data import InferenceBatch
 
 TWICE_BYTES = 2**28  # of features of crops that are kept from encoding to calibration; what goes beyond is made again
 
@@ -188,12 +190,15 @@ class SofsModel(nn.Module):
         maps, score = self.detector.detect(self.backbone, image, support, inside)
         return torch.cat([highest_level(maps, support.least_area), score[:, None]], dim=1)
 
-    def forward(self, image: Tensor, support: SupportEncoding | None = None) -> InferenceBatch:
+    def forward(self, image: Tensor, support: SupportEncoding | None = None) -> "InferenceBatch":
         """Segment normalised images ``(B, 3, H, W)`` at their own size.
 
         Returns:
             ``anomaly_map (B, H, W)``, the largest of the maps of :meth:`predict`, and ``pred_score (B,)``.
         """
+        # not at the top: anomalib, once it is imported, imports the Lightning module, which needs this one whole
+        from anomalib.data import InferenceBatch  # noqa: PLC0415
+
         found = self.predict(image, support)
         return InferenceBatch(pred_score=found.score, anomaly_map=found.maps.amax(dim=1))
 

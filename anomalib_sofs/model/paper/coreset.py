@@ -4,7 +4,6 @@ import io
 from contextlib import redirect_stderr
 
 import torch
-from anomalib.models.components.sampling import KCenterGreedy
 from torch import Tensor
 
 
@@ -28,6 +27,8 @@ def coreset(cells: Tensor, size: float) -> Tensor:
     if count >= len(cells):
         return cells
     # a third dimension keeps anomalib from a random projection to more dimensions than there are; its first cell is
+    from anomalib.models.components.sampling import KCenterGreedy  # noqa: PLC0415 - as InferenceBatch in torch_model
+
     # random, and its progress bars would come once per layer and support set
     with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):
         torch.manual_seed(0)

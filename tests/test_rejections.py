@@ -164,6 +164,15 @@ def test_a_find_has_to_exceed_the_level_between_defect_and_rejected_region():
     assert left(0.2, [8.0, -1]) == pytest.approx(0.2)  # beyond it
 
 
+def test_the_looks_of_a_query_are_lowered_each_by_what_it_found():
+    torch.manual_seed(0)
+    grid, looks = torch.randn(2, 5, 16, 20) * 3 + 5, [torch.randn(2, 2, 32, 40) * 3 for _ in range(2)]
+    classes = {"rejected": torch.randn(2, 2, 3, 5) * 5, "contrast": torch.randn(2, 5), "scale": torch.rand(5)}
+    each = torch.cat([suppressed(logits, grid, classes) for logits in looks], 1)
+    assert torch.allclose(suppressed(torch.cat(looks, 1), grid, classes), each, atol=1e-4)
+    assert (each - torch.cat(looks, 1)).abs().mean() > 0.01
+
+
 def test_a_class_that_did_not_find_a_region_is_left_alone_there():
     regions = [Rejected(torch.tensor([0.0, 4]), torch.tensor([3.0, -2.0]))]
     contrasts = torch.tensor([[4.0, 0], [4.0, 0]])

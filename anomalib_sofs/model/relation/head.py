@@ -151,9 +151,9 @@ class RelationHead(nn.Module):
         """Take the second look at the coarse grids ``(n, C, h, w)`` of n windows, whose first logits are known."""
         with full_precision(first):
             second, distance = self_supported(first, grid)
-            if KEY in classes:
-                second, first = (suppressed(logits, grid, classes) for logits in (second, first))
             both = torch.cat([second, first], 1)
+            if KEY in classes:
+                both = suppressed(both, grid, classes)
             return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
 
     def first_logits(self, features: Features, classes: Encoding) -> Tensor:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from anomalib_sofs import SofsInferencer
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.page.decisions import StaleError
-from anomalib_sofs.page.finds import level_of, logit_of, probability_of, step_of
+from anomalib_sofs.page.finds import Find, level_of, logit_of, probability_of, step_of
 from anomalib_sofs.page.finds import opened as opened_levels
 from anomalib_sofs.page.report import report
 from anomalib_sofs.page.session import Session
-from anomalib_sofs.page.take_away import result_of
+from anomalib_sofs.page.take_away import result_of, write_bundle
 from anomalib_sofs.results.labelling import label
 
 from .helpers_model import default_model, marked, surface
@@ -364,6 +365,65 @@ def test_defects_count_in_the_region_of_interest_and_from_the_least_area_on_and_
     assert session.restrictions == {"least_area": area + 1}
     assert all(int(region.mask.sum()) > area for name in session.images.names for region in session.regions(name))
     session.close()
+
+
+def test_a_look_at_all_images_reads_no_file_twice(folder, monkeypatch):
+    """The browser asks twice a second, as long as a search runs."""
+    for number in range(2):
+        picture(folder / f"good/{number}.png", surface(120, 140, 20 + number))
+    session = opened(folder, good=folder / "good")
+    session.set_good(str(folder / "good"))
+    mark_spot(session)
+    for name in session.images.names:
+        session.finds.write(session.stem(name), Find(np.zeros((1, 120, 140), np.uint16), ["pit"], "x"))
+    read, listed = [], []
+    decision, walk, open_image = session.decisions.read, Path.rglob, Image.open
+
+    def spy(seen, call):
+        return lambda first, *rest, **more: (seen.append(Path(first).name), call(first, *rest, **more))[1]
+
+    monkeypatch.setattr(session.decisions, "read", spy(read, decision))
+    monkeypatch.setattr(Image, "open", spy(read, open_image))
+    monkeypatch.setattr(Path, "rglob", spy(listed, walk))
+
+    def look():
+        read.clear(), listed.clear()
+        return [session.summary(name) for name in session.images.names], session.unsearched
+
+    first = look()
+    assert {"line__a", "c", "c.png"} <= set(read)
+    assert look() == first
+    assert read == listed == []
+    session.call_good("c.png")
+    after, _ = look()
+    assert {said["name"] for said in after if said["good"]} == {"c.png"}
+    assert {name for name in read if not name.endswith(".png")} == {"c"}
+    picture(folder / "good/3.png", surface(120, 140, 23))
+    look()
+    assert listed == ["good"]
+    session.close()
+
+
+@pytest.mark.slow
+def test_a_bundle_of_the_page_finds_where_defects_count_and_from_the_least_area_on(folder):
+    lower = Image.new("L", (140, 120))
+    lower.paste(255, (0, 60, 140, 120))
+    lower.save(folder / "lower.png")
+    session = Session(folder / "images", folder / "support", roi=folder / "lower.png", least_area=10)
+    mark_spot(session)
+    session.start()
+    session.wait()
+    bundle = SofsInferencer(write_bundle(session))
+    found = {}
+    for name in session.images.names:
+        result = result_of(session, name, session.find(name))
+        classes = bundle.predict(session.images.file(name)).pred_mask
+        assert ((classes > 0) != (result.classes > 0)).mean() < 0.002
+        found[name] = [int(region) for region in np.bincount(label(classes > 0).ravel())[1:]]
+        assert not classes[:60].any()
+    session.close()
+    assert [name for name, regions in found.items() if regions] == ["line/b.png"]
+    assert all(min(regions) >= 10 for regions in found.values() if regions)
 
 
 def test_a_region_of_interest_that_does_not_fit_ends_the_start_and_frees_the_folder(folder):

@@ -76,6 +76,7 @@ class Decisions:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root.resolve()
         self.lock = threading.RLock()
+        self._good: tuple[object, set[str]] = (None, set())
         self.notices: list[str] = []
         """What was put right, for people."""
         _check_form(self.root)
@@ -136,6 +137,14 @@ class Decisions:
                 found.update(file.read_bytes() if file.is_file() else b"-")
             found.update(bytes([self._image("good", stem) is not None]))
             return found.hexdigest()
+
+    def touched(self, stem: Path) -> object:
+        """Return what tells, without reading them, whether the files of a decision are still those that were read."""
+        written = _written(self.root / "good")
+        if written != self._good[0]:
+            self._good = (written, {file.stem for file in image_files(self._place("good"))})
+        masks = (self.root / "mask", self.root / REJECTED / "mask")
+        return (*(_written(folder / f"{stem}{SUFFIX}.png") for folder in masks), str(stem) in self._good[1])
 
     def write(self, stem: Path, image: Path, decision: Decision, seen: str | None = None) -> None:
         """Save a decision.
@@ -256,6 +265,14 @@ class Decisions:
                 file.replace(aside)
                 missing = "mask" if stem in images else "image"
                 self.notices.append(f"{file} has no {missing}: it was put aside, to {aside}.")
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino  # another file has taken its place as soon as it was written again
 
 
 def _remove(*files: Path | None) -> None:

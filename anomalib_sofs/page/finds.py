@@ -131,6 +131,7 @@ class Finds:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known: dict[Path, tuple[int, About]] = {}
         self._cache: LRUCache[tuple[str, int], Find] = LRUCache(KEPT_BYTES, getsizeof=lambda find: find.levels.nbytes)
 
     def write(self, stem: Path, find: Find) -> None:
@@ -164,13 +165,17 @@ class Finds:
 
     def about(self, stem: Path) -> About | None:
         """Return what is known of a find without reading its pixels; ``None`` if there is none."""
+        file = self._file(stem)
         try:
-            with Image.open(self._file(stem)) as image:
-                return About(**json.loads(image.info[ABOUT]))
+            written, known = file.stat().st_mtime_ns, self._known.get(stem)
+            if known is None or known[0] != written:
+                with Image.open(file) as image:
+                    known = self._known[stem] = (written, About(**json.loads(image.info[ABOUT])))
+            return known[1]
         except FileNotFoundError:
             return None
         except (OSError, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s cannot be read (%r): the image is searched anew.", self._file(stem), error)
+            logger.warning("%s cannot be read (%r): the image is searched anew.", file, error)
             return None
 
     def _file(self, stem: Path) -> Path:

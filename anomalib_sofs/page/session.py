@@ -93,7 +93,8 @@ class Session(Marking):
         self.search = Search(Engine(self.own / "features", ckpt_path, cache_gb, model))
         self.ckpt_path = ckpt_path
         self._good = None if good is None else good.resolve()
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, tuple[object, dict[str, Any]]] = {}
+        self._good_known: tuple[object, list[str]] = (None, [])
         self._restrict(roi, least_area)
 
     def _restrict(self, roi: Path | None, least_area: int | None) -> None:
@@ -122,7 +123,7 @@ class Session(Marking):
     def made_by(self) -> str:
         """What stands for all that finds follow from."""
         decided = self.decisions.digest()
-        good = [] if self.good is None else _files_in(self.good)
+        good = self._good_files()
         if not self.restrictions and not good:
             return decided
         masks = {} if self.roi is None else self.roi.masks
@@ -203,21 +204,21 @@ class Session(Marking):
         }
 
     def _decided(self, name: str) -> dict[str, Any]:
-        revision = self.revision(name)
-        known = self._known.get(name)
-        if known is None or known["revision"] != revision:
+        touched = self.decisions.touched(self._stems[name])
+        before, known = self._known.get(name, (None, {}))
+        if touched != before:
             (height, width), decision = self.size(name), self.decision(name)
             numbers = sorted(set(np.unique(decision.marks).tolist()) - {0, IGNORE})
             known = {
                 "name": name,
                 "height": height,
                 "width": width,
-                "revision": revision,
+                "revision": self.revision(name),
                 "marked": [self.decisions.classes[number - 1] for number in numbers],
                 "rejected": bool(decision.rejected.any()),
                 "good": decision.good,
             }
-            self._known[name] = known
+            self._known[name] = (touched, known)
         return known
 
     def thumbnail(self, name: str, make: Callable[[Pixels], bytes]) -> bytes:
@@ -329,6 +330,7 @@ class Session(Marking):
         self.search.wait()
 
     def _steps_of_search(self, search: Search) -> None:
+        self._good_files(anew=True)
         with self.decisions.lock:
             made_by, support = self.made_by, SupportSet.from_folder(self.decisions.root)
             good = None if self.good is None else self._good_images()
@@ -361,6 +363,19 @@ class Session(Marking):
     def _good_images(self) -> GoodImages:
         return GoodImages.from_folder(str(self.good), self.settings.false_alarms)
 
+    def _good_files(self, *, anew: bool = False) -> list[str]:
+        """Return what stands for the files of good parts: names, and when they were last written.
+
+        Somebody asks several times a second: they are listed anew when a file came or went, and with every search.
+        """
+        if self.good is None:
+            return []
+        folder = (self.good, self.good.stat().st_mtime_ns if self.good.is_dir() else None)
+        if anew or folder != self._good_known[0]:
+            files = (file for file in self.good.rglob("*") if file.is_file())
+            self._good_known = (folder, sorted(f"{file} {file.stat().st_mtime_ns}" for file in files))
+        return self._good_known[1]
+
     def _is_known(self, name: str, made_by: str) -> bool:
         about = self.finds.about(self._stems[name])
         return about is not None and about.made_by == made_by
@@ -369,7 +384,3 @@ class Session(Marking):
         about = self.finds.about(self._stems[name])
         return -1 if about is None else about.score(self.steps(about))
 
-
-def _files_in(folder: Path) -> list[str]:
-    """Return what stands for the files of a folder: names, and when they were last written; empty if there is none."""
-    return sorted(f"{file} {file.stat().st_mtime_ns}" for file in folder.rglob("*") if file.is_file())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import queue
 import shutil
 import subprocess
@@ -282,18 +283,26 @@ def test_threads_are_bound_to_no_core(inferencer):
         assert network.get_property("ENABLE_CPU_PINNING") is False
 
 
-def test_benchmark_of_images_per_second_one_by_one_and_by_run(bundle, tmp_path, capsys, monkeypatch):
+PAGE = ("first search", "a region rejected", "another image marked")
+
+
+def test_benchmark_of_images_per_second_one_by_one_by_run_and_on_the_page(bundle, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("anomalib_sofs.benchmark.throughput.bundle", lambda *_: bundle)
-    file, options = tmp_path / "x.json", "--sizes 96 --images 3 --workers 2 --precisions fp32 --rounds 1"
+    file = tmp_path / "x.json"
+    options = "--sizes 96 --ways run,page --images 3 --workers 2 --precisions fp32 --rounds 1"
     assert main(["throughput", "--json", str(file), *options.split()]) == 0
     content = json.loads(file.read_text())
     assert content["command"] == f"python -m anomalib_sofs.benchmark throughput --json FILE {options}"
     rows = content["rows"]
     assert [(row["way"], row["precision"], row["size"], row["images"], row["workers"]) for row in rows] == [
         ("one by one", "fp32", 96, 3, 1), ("run", "fp32", 96, 3, 2),
+        *((f"page, {what}", "fp32", 96, 3, min(os.cpu_count(), 4)) for what in PAGE),
     ]  # fmt: skip
     assert all(row["images_per_second"] > 0 for row in rows)
-    assert f"| run | fp32 | 96 | 3 | 2 | {rows[1]['images_per_second']:.2f} |" in capsys.readouterr().out
+    assert all(0 < row["first_seconds"] <= row["seconds"] for row in rows[2:])
+    printed = capsys.readouterr().out
+    assert f"| run | fp32 | 96 | 3 | 2 | {rows[1]['images_per_second']:.2f} | - | - | - |" in printed
+    assert f"| {rows[4]['first_seconds']:.1f} | {rows[4]['cpu_seconds']:.1f} |" in printed
 
 
 def test_importing_the_runtime_and_the_package_imports_no_heavy_package():

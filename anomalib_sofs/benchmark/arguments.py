@@ -18,6 +18,7 @@ DEFAULT_PEERS = PEERS[:-1]
 HEADS = ("relation", "paper", "patchcore", "padim")
 ENGINES = ("torch", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8")
+RUN, PAGE = "run", "page"
 
 
 class BenchmarkError(Exception):
@@ -124,7 +125,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "speed", help="time and memory of a query and of encoding the support, beside the backbone"
     )
     corrections = tasks.add_parser("corrections", help="what is found after a user has corrected the surest mistakes")
-    throughput = tasks.add_parser("throughput", help="images per second of anomalib-sofs run, and one by one")
+    throughput = tasks.add_parser("throughput", help="images per second of anomalib-sofs run, and of the page")
     for task in (fss, fad, corrections, speed, throughput):
         task.add_argument("--json", type=Path, required=True, metavar="FILE", help="CSV, plot, pictures: beside it")
     _add_data(corrections)
@@ -198,6 +199,9 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
 
 def _add_throughput(throughput: argparse.ArgumentParser) -> None:
     throughput.add_argument("--sizes", type=_numbers(32), default=[512], metavar="512,1024", help="pixels a side")
+    ways = _some_of((RUN, PAGE), "way")
+    what = "run: a bundle, one by one and by run; page: searches of the page, after corrections, too"
+    throughput.add_argument("--ways", type=ways, default=[RUN], metavar=f"{RUN},{PAGE}", help=what)
     throughput.add_argument("--images", type=_number, default=60, help="rendered images of each size")
     throughput.add_argument("--workers", type=_number, metavar="N", help="as of run; default: what OpenVINO chooses")
     _add_precisions(throughput, "of the bundle")

@@ -1,4 +1,4 @@
-"""Images per second of a bundle: as `anomalib-sofs run` does it, and one image after the other."""
+"""Images per second of a bundle, as `anomalib-sofs run` does it and one after the other, and of the page's searches."""
 
 import time
 from argparse import Namespace
@@ -16,9 +16,10 @@ from anomalib_sofs.runtime import Prediction, SofsInferencer
 from anomalib_sofs.runtime.inferencer import as_result
 from anomalib_sofs.runtime.run import search
 
-from .arguments import BenchmarkError
+from . import page
+from .arguments import PAGE, RUN, BenchmarkError
 from .machine import without_paths
-from .markdown import origin, table
+from .markdown import MISSING, origin, table
 from .openvino_engine import bundle, pixels
 from .subjects import Subject, build_ours, query_image, support_set
 from .summary import Row
@@ -27,51 +28,67 @@ from .timing import say
 Write = Callable[[Path, Prediction], None]
 
 ONE_BY_ONE = "one by one"
-HEAD = ("way", "precision", "size", "images", "workers", "images per second")
+HEAD = ("way", "precision", "size", "images", "workers", "images per second", "seconds", "until the first", "CPU s")
 NOTE = (
-    "Medians, both ways in turn in one process. From the file to the files of results; the networks are loaded. One by "
-    "one: each image is read, searched by all cores and written before the next one is read."
+    "Medians, both ways of a bundle in turn in one process. From the file to the files of results; the networks are "
+    "loaded. One by one: each image is read, searched by all cores and written before the next one is read. The page: "
+    "from the decision to the last image, what is marked learned anew; its first search loads the networks, too."
 )
 
 
 def run(arguments: Namespace, progress: Progress) -> list[Row]:
-    """Measure a bundle that finds one marked defect on rendered images.
+    """Measure what finds one marked defect on rendered images: a bundle, the page, or both.
 
     Args:
         arguments: See :func:`~anomalib_sofs.benchmark.arguments.parse`.
         progress: Where progress is shown.
 
     Returns:
-        Two rows per precision and size; a precision that this processor has not is named and left out.
+        Two rows per precision and size of a bundle; a precision that this processor has not is named and left out.
+        Three rows per size of the page.
 
     Raises:
         BenchmarkError: If nothing runs.
     """
-    subject = Subject("relation", DEFAULT_BACKBONE)
-    support, model = support_set(subject), build_ours(subject)
-    model.set_support(support)
     rows: list[Row] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
-        images = {size: _write_images(folder / f"{size}", size, arguments.images) for size in arguments.sizes}
-        for precision in progress.track(arguments.precisions, description="throughput"):
-            try:
-                inferencer = SofsInferencer(bundle(model, folder, precision, support))
-            except ValueError as error:
-                say(progress, f"left out: {precision} ({without_paths(str(error))})")
-                continue
-            for size, files in images.items():
-                for row in _measured(inferencer, files, arguments.workers, arguments.rounds):
-                    rows.append({"precision": precision, "size": size, "images": len(files), **row})
-                    say(progress, f"{row['way']}, {precision}, {size} px: {row['images_per_second']:.2f} a second")
+        if RUN in arguments.ways:
+            rows += _bundles(folder, arguments, progress)
+        if PAGE in arguments.ways:
+            for size in progress.track(arguments.sizes, description="the page"):
+                place = folder / f"page_{size}"
+                files = _write_images(place / "images", size, arguments.images)
+                for row in page.measured(place, files, arguments.rounds):
+                    rows.append({"precision": "fp32", "size": size, "images": len(files), **row})
+                    say(progress, f"{row['way']}, {size} px: {row['seconds']:.1f} s, {row['cpu_seconds']:.1f} CPU s")
     if not rows:
         msg = "Nothing could be measured, see above."
         raise BenchmarkError(msg)
     return rows
 
 
+def _bundles(folder: Path, arguments: Namespace, progress: Progress) -> list[Row]:
+    subject = Subject("relation", DEFAULT_BACKBONE)
+    support, model = support_set(subject), build_ours(subject)
+    model.set_support(support)
+    rows: list[Row] = []
+    images = {size: _write_images(folder / f"{size}", size, arguments.images) for size in arguments.sizes}
+    for precision in progress.track(arguments.precisions, description="throughput"):
+        try:
+            inferencer = SofsInferencer(bundle(model, folder, precision, support))
+        except ValueError as error:
+            say(progress, f"left out: {precision} ({without_paths(str(error))})")
+            continue
+        for size, files in images.items():
+            for row in _measured(inferencer, files, arguments.workers, arguments.rounds):
+                rows.append({"precision": precision, "size": size, "images": len(files), **row})
+                say(progress, f"{row['way']}, {precision}, {size} px: {row['images_per_second']:.2f} a second")
+    return rows
+
+
 def _write_images(folder: Path, size: int, count: int) -> list[Path]:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     files = [folder / f"part_{number}.png" for number in range(count)]
     for number, file in enumerate(files):
         Image.fromarray(pixels(query_image(size)[0].roll(7 * number, dims=-1))).save(file)
@@ -115,6 +132,7 @@ def markdown(provenance: Row, rows: Sequence[Row]) -> str:
             *(row[name] for name in ("way", "precision", "size", "images")),
             row["workers"] or "OpenVINO's choice",
             f"{row['images_per_second']:.2f}",
+            *(f"{row[name]:.1f}" if name in row else MISSING for name in ("seconds", "first_seconds", "cpu_seconds")),
         ]
         for row in rows
     ]

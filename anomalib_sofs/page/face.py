@@ -30,6 +30,7 @@ CSS = """
 .gradio-container .main { padding: 0 !important; }
 footer { display: none !important; }
 #sofs-controls { align-items: start; gap: .9rem; }
+#sofs-controls .column { gap: .5rem; }
 #sofs-threshold, #sofs-taken { font-size: .85rem; color: #5b6672; }
 #sofs-taken ul { margin: 0; padding-left: 1.1rem; }
 """
@@ -69,7 +70,10 @@ def build(session: Session) -> Any:
             f'<li><a href="sofs/download?what={quote(what)}" download>{escape(text)}</a></li>'
             for what, text in files.items()
         )
-        return f"<ul>{listed}</ul><small>Saved in {escape(str(session.decisions.root))}</small>"
+        return (
+            f'<ul>{listed}</ul><small title="{escape(str(session.decisions.root))}">Saved in '
+            f"{escape(session.decisions.root.name)}</small>"
+        )
 
     def take_away() -> str:
         results = write_results(session).name

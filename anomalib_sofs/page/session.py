@@ -383,4 +383,3 @@ class Session(Marking):
     def _score(self, name: str) -> int:
         about = self.finds.about(self._stems[name])
         return -1 if about is None else about.score(self.steps(about))
-

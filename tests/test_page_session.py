@@ -1,6 +1,7 @@
 """The loop without a browser: what is decided is on disk, what is found follows from it, a new session goes on."""
 
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -401,6 +402,32 @@ def test_a_look_at_all_images_reads_no_file_twice(folder, monkeypatch):
     picture(folder / "good/3.png", surface(120, 140, 23))
     look()
     assert listed == ["good"]
+    session.close()
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(folder, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # one image at a time
+    session = opened(folder)
+    mark_spot(session)
+    engine, searched = session.search.engine, []
+    logits = engine.logits
+
+    def one(file, encoding):
+        searched.append(file.name)
+        if len(searched) == 2:
+            threading.Thread(target=session.stop).start()
+            assert session.search._stopped.wait(20)
+        return logits(file, encoding)
+
+    monkeypatch.setattr(engine, "logits", one)
+    session.start()
+    session.wait()
+    assert len(searched) == session.search.done == 2
+    assert sum(session.summary(name)["score"] is not None for name in session.images.names) == 2
+    session.start()
+    session.wait()
+    assert sorted(searched) == ["a.png", "b.png", "c.png", "s.png"]
+    assert session.search.done == 4
     session.close()
 
 

@@ -77,14 +77,15 @@ function update(state) {
   const before = S.state;
   S.state = state;
   if (!before || before.step !== state.step) { S.step = state.step; recolour(); }
-  if (before && JSON.stringify([before.step, before.limits]) !== JSON.stringify([state.step, state.limits])) trigger("change");
+  const otherwise = before && JSON.stringify([before.step, before.limits]) !== JSON.stringify([state.step, state.limits]);
+  if (otherwise) trigger("change");
   if (JSON.stringify(before && before.classes) !== JSON.stringify(state.classes)) showClasses();
   showList();
   showStatus();
   if (!S.image) open(sorted()[0].name);
   else if (before) {
     const old = before.images.find((image) => image.name === S.image);
-    if (version(old) !== version(current()) || before.limits !== state.limits) { loadRegions(); draw(); }
+    if (version(old) !== version(current()) || otherwise) { loadRegions(); draw(); }
   }
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from anomalib_sofs import SofsInferencer
+from anomalib_sofs.data.surfaces import render
 from anomalib_sofs.model import SupportSet
 
 from .conftest import STRANGE, until
@@ -135,6 +137,76 @@ def test_paint_find_reject_find_again_take_away_restart(parts, scratched, serve,
     assert seen.errors == again.errors == []
     assert seen.hosts | again.hosts == {f"127.0.0.1:{server.port}", *again.hosts}
     assert all(host.startswith("127.0.0.1:") or host == "" for host in seen.hosts | again.hosts)
+
+
+def test_decisions_good_parts_stop_and_where_defects_count(parts, scratched, serve, window):  # noqa: PLR0915 - one loop
+    support, settings = parts / "support", parts / "support/.page/settings.json"
+    (parts / "good").mkdir()
+    for seed in (20, 21):
+        Image.fromarray(render("ground_steel", None, style=5, seed=seed, size=(384, 384))[0]).save(
+            parts / f"good/{seed}.png"
+        )
+    lower = np.zeros((384, 384), np.uint8)
+    lower[60:] = 255
+    Image.fromarray(lower).save(parts / "lower.png")
+    seen = window(
+        serve(parts / "images", support, "--good", parts / "good", "--roi", parts / "lower.png", "--least_area", "30")
+    )
+    item = ".sofs-item:has-text('part_3.png')"
+    seen.page.click(".sofs-item:has-text('part_4.png')")
+    seen.page.fill(".sofs-class", "scratch")
+    seen.page.click("[data-tool=brush]")
+    seen.drag(longest(scratched["part_4.png"][1]))
+    seen.page.click("[data-tool=look]")
+    seen.find()
+    seen.page.click(item)
+    seen.page.wait_for_selector(".sofs-regions .sofs-item")
+    for name in scratched:
+        found = seen.page.evaluate(f"async () => (await fetch('sofs/finds?step=64&image={quote(name)}')).json()")
+        assert all(region["box"][1] >= 60 and region["area"] >= 30 for region in found)
+
+    # a find becomes a mark, and no mark again; then all of the image is good
+    seen.page.click(".sofs-regions .sofs-item >> nth=0")
+    seen.page.click(".sofs-accept")
+    seen.page.wait_for_selector(f"{item}:has-text('marked: scratch')")
+    mask = np.asarray(Image.open(support / "mask/part_3_mask.png"))
+    assert (mask == 1).sum() >= 30
+    seen.page.click(".sofs-undo")
+    until(lambda: not (support / "mask/part_3_mask.png").exists())
+    seen.page.click(".sofs-good")
+    seen.page.wait_for_selector(f"{item}:has-text('called good')")
+    assert (support / "good/part_3.png").is_file()
+    seen.page.click(".sofs-undo")
+    until(lambda: not (support / "good/part_3.png").exists())
+    seen.settle()
+
+    # a class has a colour
+    seen.page.fill(".sofs-colour", "#1e1ee6")
+    until(lambda: json.loads(settings.read_text())["colours"] == {"scratch": "#1e1ee6"})
+    seen.page.click(".sofs-item:has-text('part_4.png')")
+    seen.settle()
+    red, _, blue = seen.colour(*longest(scratched["part_4.png"][1])[6])
+    assert blue > red + 40
+
+    # good parts tell the threshold
+    seen.page.click("#sofs-good-folder input")
+    seen.page.click(f"[role=option]:has-text('{parts / 'good'}')")
+    seen.page.click("#sofs-use-good")
+    seen.wait_for("Good parts say, at least scratch:", "#sofs-threshold")
+    seen.page.wait_for_function("!window.sofs.state.running", timeout=120_000)
+    assert json.loads(settings.read_text())["limits"]["scratch"] >= 1
+
+    # a search is stopped, and goes on
+    seen.page.click(item)
+    seen.page.click("[data-tool=rectangle]")
+    seen.drag([(300, 300), (320, 310)])
+    seen.page.click("#sofs-find")
+    seen.page.wait_for_function("window.sofs.state.running", timeout=20_000)
+    seen.page.click("#sofs-stop")
+    seen.page.wait_for_function("!window.sofs.state.running", timeout=60_000)
+    seen.find()
+    seen.wait_for("images show a defect. Click a find")
+    assert seen.errors == []
 
 
 def test_two_windows_do_not_overwrite_each_other(parts, serve, window):

@@ -121,7 +121,7 @@ def test_some_layers_equal_the_same_of_all_and_the_rest_is_not_computed(layers):
     assert all(torch.equal(a, b) for a, b in zip(some, every[layers], strict=True))
     ran = []
     handles = [
-        block.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, block in enumerate(backbone().net.blocks)
+        stage[0].register_forward_hook(lambda *_, i=i: ran.append(i)) for i, stage in enumerate(backbone().net.blocks)
     ]
     backbone()(image, slice(0, 1))
     for handle in handles:

@@ -44,10 +44,10 @@ class RememberingBackbone(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("backbone"), name)
 
-    def forward(self, image: Tensor, layers: slice = slice(None)) -> list[Tensor]:
+    def forward(self, image: Tensor, layers: slice = slice(None), times: int = 1) -> list[Tensor]:
         """Extract features, see :class:`~anomalib_sofs.model.backbone.Backbone`."""
-        key = (digest(image), str(layers))
-        return kept(self.kept, key, lambda: self.backbone(image, layers))
+        key = (digest(image), str(layers), times)
+        return kept(self.kept, key, lambda: self.backbone(image, layers, times))
 
 
 @dataclass

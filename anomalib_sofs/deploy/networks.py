@@ -9,7 +9,6 @@ import openvino as ov
 import torch
 from torch import Tensor, nn
 
-from anomalib_sofs.model.backbone import even_sides
 from anomalib_sofs.model.exporting.quiet import quiet_export
 from anomalib_sofs.model.exporting.rt_info import KEY as INFO
 from anomalib_sofs.model.exporting.rt_info import PRECISION, WEIGHTS, write_info
@@ -56,8 +55,7 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     axes = [0, 2, 3]
 
     def features(images: Tensor) -> tuple[Tensor, ...]:
-        with even_sides(model.backbone):  # twice a multiple of 32 pixels, halved four times
-            return tuple(head.features(model.backbone, model.normalise(images)))
+        return tuple(head.features(model.backbone, model.normalise(images)))
 
     def normal_features(images: Tensor) -> tuple[Tensor, ...]:
         return tuple(model.backbone(model.normalise(images), LAYERS))

@@ -1,8 +1,8 @@
 """Frozen feature extractors: any timm model, its raw intermediate feature maps."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .efficientnet import stage_maps
+from .enlargement import enlarged
+from .modes import recording
 
 logger = logging.getLogger(__name__)
 
@@ -77,21 +79,27 @@ class StaticSameConv2d(nn.Conv2d):
     """TensorFlow's "SAME" padding, for strides of 1 and 2, without looking at more than the input's parity.
 
     timm computes this padding from the input size, which a graph with dynamic height and width carries along as ever
-    longer shape expressions. Sides of our inputs are multiples of 16 or 32, so the parity is known almost everywhere.
+    longer shape expressions. On the way to a chosen layer all sides that a stride of 2 halves are even, for those of an
+    image are multiples of the layers' strides: a graph takes them to be.
     """
-
-    even = False
-    """Whether both sides of the input are known to be even, see :func:`even_sides`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad by ``kernel - stride``, plus one before an odd side where the stride is 2, and convolve."""
-        padding: list[int] = []
-        for axis in (-1, -2):
-            kernel, stride = self.kernel_size[axis], self.stride[axis]
-            total = kernel - stride
-            odd = x.shape[axis] % 2 if stride == 2 and not self.even else 0  # noqa: PLR2004
-            padding += [total // 2 + odd, total - total // 2]
-        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        before, after = zip(*map(partial(self._padding, x), (-2, -1)), strict=True)
+        if recording():  # engines make padding part of the convolution
+            padding = [amount for sides in zip(before[::-1], after[::-1], strict=True) for amount in sides]
+            return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        # a kernel that starts with zeros instead of a padded copy of the map, which costs more than the convolution
+        more = [behind - front for front, behind in zip(before, after, strict=True)]
+        weight = F.pad(self.weight, (more[1], 0, more[0], 0))
+        return F.conv2d(x, weight, self.bias, self.stride, after, self.dilation, self.groups)
+
+    def _padding(self, x: Tensor, axis: int) -> tuple[int, int]:
+        """Return the zeros before and after an axis: as many, or one more after it."""
+        kernel, stride = self.kernel_size[axis], self.stride[axis]
+        total = kernel - stride
+        odd = x.shape[axis] % 2 if stride == 2 and not recording() else 0  # noqa: PLR2004
+        return total // 2 + odd, total - total // 2
 
 
 def fix_same_padding(net: nn.Module) -> None:
@@ -99,22 +107,6 @@ def fix_same_padding(net: nn.Module) -> None:
     dynamic: list[Any] = [module for module in net.modules() if isinstance(module, Conv2dSame)]
     for module in dynamic:
         module.__class__ = StaticSameConv2d
-
-
-@contextmanager
-def even_sides(net: nn.Module) -> Iterator[None]:
-    """Promise that both sides of every feature map are even where a stride of 2 halves them.
-
-    A recorded graph then knows its padding, and engines make it part of the convolution instead of copying every map.
-    """
-    padded = [module for module in net.modules() if isinstance(module, StaticSameConv2d)]
-    for module in padded:
-        module.even = True
-    try:
-        yield
-    finally:
-        for module in padded:
-            module.even = False
 
 
 def fold_batch_norms(net: nn.Module) -> None:
@@ -221,23 +213,24 @@ class Backbone(nn.Module):
         self.weights_loaded = True
 
     @torch.no_grad()
-    def forward(self, image: Tensor, layers: slice = slice(None)) -> list[Tensor]:
+    def forward(self, image: Tensor, layers: slice = slice(None), times: int = 1) -> list[Tensor]:
         """Extract features.
 
         Args:
             image: Normalised images ``(B, 3, H, W)``, sides multiples of the layers' strides.
             layers: Which of the chosen layers; an EfficientNet stops after the last one that is wanted.
+            times: How many times larger the image is to be seen, see :mod:`.enlargement`; strides are of pixels then.
 
         Returns:
-            One ``(B, D_l, H / stride_l, W / stride_l)`` per layer, float32.
+            One ``(B, D_l, times * H / stride_l, times * W / stride_l)`` per layer, float32.
         """
-        if not torch.compiler.is_compiling():
+        if not recording():
             image = image.contiguous(memory_format=torch.channels_last)
         if isinstance(self.net, EfficientNetFeatures):
             info: Any = self.net.feature_info
             stages = [info.info[index]["stage"] for index in self.layers[layers]]
-            maps = stage_maps(self.net, image, stages)
+            maps = stage_maps(self.net, image, stages, times)
         else:
-            maps = self.net(image)[layers]
+            maps = self.net(enlarged(image, times) if times > 1 else image)[layers]
         # float32 from here on, whatever autocast or the weights say: second moments of features overflow in float16
-        return [layer.float().contiguous() for layer in maps]
+        return [layer.float() for layer in maps]

@@ -1,90 +1,114 @@
-"""An EfficientNet's feature maps, stage by stage: no further than wanted, and the first stages strip by strip.
+"""An EfficientNet's feature maps, block by block: no further than wanted, and where maps are large strip by strip.
 
-The maps of the first stages are as wide as the image and do not fit into a processor's cache when it is large; in
-strips of a few rows they do. The result is the same: a strip overlaps its neighbours as far as the kernels reach.
+Within a block maps have six times as many channels as between blocks, and those of the first blocks do not fit into a
+processor's cache. In strips of a few rows they do. The result is the same: a strip overlaps its neighbours as far as
+the kernels of its block reach.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
-FINE_STAGES = 2
-"""Stages that run in strips, after the stem; their stride is 4 pixels."""
-STRIDE = 2**FINE_STAGES
-STRIP_PIXELS = 512 * 512
-"""An image of up to this size is not cut."""
+from .enlargement import TWICE, enlarged, enlarged_stem
+from .modes import recording
+
+STRIP_VALUES = 2**20
+"""Numbers in the widest map of a strip: 4 MiB."""
+LARGE_VALUES = 2**22
+"""Numbers in the widest map above which a block runs in strips."""
+LEAST_ROWS = 16
+"""Rows of a strip of its own, at least: its neighbours' rows beside it are computed twice."""
 
 
-def stage_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int]) -> list[Tensor]:
+class _Kernel(NamedTuple):
+    """What matters of a convolution."""
+
+    side: int
+    step: int
+    channels: int
+
+
+class _Block(NamedTuple):
+    """Layers that run one after the other, strip by strip where they may."""
+
+    stage: int
+    layers: list[Callable[[Tensor], Tensor]]
+    kernels: list[_Kernel]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run them on ``(B, C, H, W)``."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def stage_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int], times: int = 1) -> list[Tensor]:
     """Return the maps after some stages, counted from 1; 0 is the stem.
 
     Args:
         net: timm's feature extractor.
         image: ``(B, 3, H, W)``.
         stages: Which ones, ascending.
+        times: How many times larger the image is to be seen.
     """
-    height, width = image.shape[-2:]
-    fine = [number for number in stages if number < FINE_STAGES]
-    # a graph with dynamic sides takes the image as a whole: nothing else differs
-    if torch.compiler.is_compiling() or height * width <= STRIP_PIXELS or height % STRIDE or not _is_local(net):
-        maps = _fine_maps(net, image, fine)
-    else:
-        rows = max(STRIP_PIXELS // width // STRIDE, 1) * STRIDE
-        parts = [
-            [_own(m, strip.shape[-2], start, own) for m in _fine_maps(net, strip, fine)]
-            for strip, start, own in _strips(image, rows, _reach(net))
-        ]
-        maps = [torch.cat(strips, dim=-2) for strips in zip(*parts, strict=True)]
-    *maps, x = maps
-    for number in range(FINE_STAGES, stages[-1] + 1):
-        x = x if number == FINE_STAGES else net.blocks[number - 1](x)
-        if number in stages:
-            maps.append(x)
-    return maps
+    whole = recording() or image.device.type != "cpu" or not _is_local(net)
+    conv = net.conv_stem
+    stem: Callable[[Tensor], Tensor] = conv
+    step = conv.stride[0]
+    if times == TWICE and conv.kernel_size == (3, 3) and not recording():
+        stem, step = partial(enlarged_stem, conv), 1
+    elif times > 1:
+        image = enlarged(image, times)
+    blocks = [_Block(0, [stem, net.bn1], [_Kernel(conv.kernel_size[0], step, conv.out_channels)])]
+    stage: Any
+    for number, stage in enumerate(net.blocks[: stages[-1]], 1):
+        blocks += [_Block(number, [block], list(_kernels(block))) for block in stage]
+    if 0 not in stages:  # the map between is the largest of all
+        stem_block, following = blocks[:2]
+        joined = stem_block.layers + following.layers, stem_block.kernels + following.kernels
+        blocks[:2] = [_Block(following.stage, *joined)]
+    maps, x = {}, image
+    for block in blocks:
+        x = block(x) if whole else _in_strips(block, x)
+        if block.stage in stages:
+            maps[block.stage] = x
+    return list(maps.values())
 
 
-def _fine_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int]) -> list[Tensor]:
-    """Run the stem and the first stages; returns the wanted maps before the last stage, then the map of that one."""
-    x = net.bn1(net.conv_stem(image))
-    maps = [x] if 0 in stages else []
-    for number, block in enumerate(net.blocks[:FINE_STAGES], 1):
-        x = block(x)
-        if number in stages:
-            maps.append(x)
-    return [*maps, x]
-
-
-def _strips(image: Tensor, rows: int, reach: int) -> Iterator[tuple[Tensor, int, int]]:
-    """Yield strips of rows with ``reach`` more on either side, where the own rows start, and how many these are."""
-    height = image.shape[-2]
+def _in_strips(block: _Block, x: Tensor) -> Tensor:
+    """Run a block on strips of rows where its maps are large."""
+    height = x.shape[-2]
+    step, reach, values = 1, 0, 0
+    for kernel in block.kernels:
+        reach += (kernel.side - 1) * step
+        step *= kernel.step
+        values = max(values, kernel.channels * x[:, 0].numel() // step**2)
+    if values <= LARGE_VALUES or height % step:
+        return block(x)
+    reach = -(-reach // step) * step
+    rows = max(STRIP_VALUES * height // values, LEAST_ROWS) // step * step
+    found = x[:0]
     for top in range(0, height, rows):
-        first, own = max(top - reach, 0), min(rows, height - top)
-        yield image[..., first : top + own + reach, :], top - first, own
+        start = max(top - reach, 0)
+        strip = block(x[:, :, start : top + rows + reach])[:, :, (top - start) // step :][:, :, : rows // step]
+        if not top:
+            shape = (*strip.shape[:2], height // step, strip.shape[3])
+            found = torch.empty(shape, dtype=strip.dtype, memory_format=torch.channels_last)
+        found[:, :, top // step : (top + rows) // step] = strip
+    return found
 
 
-def _own(features: Tensor, height: int, start: int, own: int) -> Tensor:
-    """Cut the rows of a feature map that belong to the ``own`` rows of its strip of ``height`` rows."""
-    stride = height // features.shape[-2]
-    return features[..., start // stride : (start + own) // stride, :]
-
-
-def _convolutions(net: EfficientNetFeatures) -> Iterator[nn.Conv2d]:
-    for module in (net.conv_stem, *net.blocks[:FINE_STAGES]):
-        yield from (part for part in module.modules() if isinstance(part, nn.Conv2d))
-
-
-def _reach(net: EfficientNetFeatures) -> int:
-    """Return how many pixels away a cell of the last fine map looks at most, a multiple of the stride."""
-    reach, jump = 0, 1
-    for convolution in _convolutions(net):
-        reach += (convolution.kernel_size[0] - 1) * jump
-        jump *= convolution.stride[0]
-    return -(-reach // STRIDE) * STRIDE
+def _kernels(block: nn.Module) -> Iterator[_Kernel]:
+    for part in block.modules():
+        if isinstance(part, nn.Conv2d):
+            yield _Kernel(part.kernel_size[0], part.stride[0], part.out_channels)
 
 
 def _is_local(net: EfficientNetFeatures) -> bool:
-    """Tell whether no fine stage looks at the image as a whole, as squeeze and excitation does."""
-    blocks = (part for stage in net.blocks[:FINE_STAGES] for part in stage.children())
+    """Tell whether no block looks at its input as a whole, as squeeze and excitation does."""
+    blocks = (block for stage in net.blocks for block in stage.children())
     return all(isinstance(getattr(block, "se", None), nn.Identity) for block in blocks)

@@ -88,10 +88,9 @@ def _in_graph(image: Array) -> bool:
     """Tell whether an image is that of a graph which is being exported, or of the body of one of its loops."""
     if not is_torch_array(image):
         return False
-    import torch  # noqa: PLC0415 - whoever has a tensor has torch
+    from .modes import recording  # noqa: PLC0415 - whoever has a tensor has torch
 
-    recorded: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return torch.compiler.is_compiling() or recorded
+    return recording()
 
 
 def resize_mask(mask: Array, size: tuple[int, int]) -> Array:

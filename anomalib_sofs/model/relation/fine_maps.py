@@ -27,7 +27,7 @@ def fine_grid(features: Sequence[Tensor]) -> Tensor:
         ``(B, 40, 2h, 2w)``.
     """
     finest, fine = features
-    return torch.cat([F.avg_pool2d(finest, 2), fine], dim=1)
+    return torch.cat([F.avg_pool2d(finest, 2), fine], dim=1).contiguous()
 
 
 def relate_fine(grid: Tensor, classes: FineRelations) -> Tensor:

@@ -36,7 +36,7 @@ BACKGROUND_WINDOWS = 16
 """Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
 MEMBERS = 2
 """Networks that come with the package; their logits are averaged."""
-ENLARGE = 2.0  # most defects are smaller than a cell of the backbone at native scale
+ENLARGE = 2  # most defects are smaller than a cell of the backbone at native scale
 LAYERS = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
 FINE, COARSE = slice(0, 2), slice(1, 4)  # of those, the layers on the grid of 2 and on that of 4 pixels
 
@@ -103,9 +103,7 @@ class RelationHead(nn.Module):
     @staticmethod
     def features(backbone: Backbone, windows: Tensor) -> Features:
         """Extract the layers of the enlarged windows ``(n, 3, h, w)`` on a coarse and on a fine grid."""
-        exposed = equalise_exposure(windows)
-        enlarged = F.interpolate(exposed, scale_factor=ENLARGE, mode="bilinear", align_corners=False)
-        layers = backbone(enlarged, LAYERS)
+        layers = backbone(equalise_exposure(windows), LAYERS, ENLARGE)
         return [patch_grid(layers[COARSE]), fine_grid(layers[FINE])]
 
     # -- support -------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def patch_grid(features: Sequence[Tensor]) -> Tensor:
     """
     fine, middle, coarse = features
     coarse = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return torch.cat([F.avg_pool2d(fine, 2), middle, coarse], dim=1)
+    return torch.cat([F.avg_pool2d(fine, 2), middle, coarse], dim=1).contiguous()
 
 
 RELATIONS = (

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.model.modes import recording
+
 from .fine_maps import FINE_RELATIONS
 from .maps import RELATIONS
 
@@ -72,6 +74,8 @@ class RelationNet(nn.Module):
         """
         like = self.out.weight
         maps, fine = maps.to(like), fine.to(like)
+        if not recording():  # engines choose an order of their own
+            maps, fine = (x.contiguous(memory_format=torch.channels_last) for x in (maps, fine))
         maps, odds = maps[:, :-1], maps[:, -1, 0, 0]
         x = self.stem(torch.cat([maps, standardised(maps)], dim=1))
         skips: list[Tensor] = []

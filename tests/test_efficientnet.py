@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_sofs.model import efficientnet
+from anomalib_sofs.model import efficientnet, enlargement
 from anomalib_sofs.model.backbone import Backbone
 
 from .helpers_model import LITE, backbone
@@ -39,6 +39,18 @@ def test_strips_of_an_image_seen_larger_give_the_same_features(height, width, va
     assert len(strips) == last + 1
     for mine, theirs in zip(strips, whole, strict=False):
         assert float((mine - theirs).abs().max() / theirs.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_first_convolution_of_an_image_seen_twice_as_large_needs_no_larger_image(graph, monkeypatch):
+    conv = backbone().net.conv_stem
+    image = torch.randn(2, 3, 34, 62, generator=torch.Generator().manual_seed(0))
+    expected = conv(enlargement.enlarged(image, 2))
+    monkeypatch.setattr(enlargement, "recording", lambda: graph)
+    with torch.no_grad():
+        found = enlargement.enlarged_stem(conv, image)
+    assert found.shape == (2, 32, 34, 62)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_first_layer_is_a_block_of_its_own_where_its_map_is_wanted():

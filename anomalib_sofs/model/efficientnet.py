@@ -59,7 +59,7 @@ def stage_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int], 
     conv = net.conv_stem
     stem: Callable[[Tensor], Tensor] = conv
     step = conv.stride[0]
-    if times == TWICE and conv.kernel_size == (3, 3) and not recording():
+    if times == TWICE and conv.kernel_size == (3, 3):
         stem, step = partial(enlarged_stem, conv), 1
     elif times > 1:
         image = enlarged(image, times)

@@ -27,7 +27,7 @@ def fine_grid(features: Sequence[Tensor]) -> Tensor:
         ``(B, 40, 2h, 2w)``.
     """
     finest, fine = features
-    return torch.cat([F.avg_pool2d(finest, 2), fine], dim=1).contiguous()
+    return torch.cat([F.avg_pool2d(finest, 2), fine], dim=1)
 
 
 def relate_fine(grid: Tensor, classes: FineRelations) -> Tensor:
@@ -43,10 +43,12 @@ def relate_fine(grid: Tensor, classes: FineRelations) -> Tensor:
     b, _, h, w = grid.shape
     k = classes.directions.shape[0]
     sigma = classes.sigma[None, :, None, None]
-    along = (classes.directions.flatten(0, 1) @ grid.flatten(2)).view(b, k, -1, h * w)
+    # cell by cell, as convolutions leave them in memory: nothing is reordered
+    along = grid.permute(0, 2, 3, 1).flatten(1, 2) @ classes.directions.flatten(0, 1).T
+    along = along.transpose(1, 2).reshape(b, k, -1, h * w)
     # centred on the query's own mean afterwards: there are fewer maps than channels
-    along = (along - along.mean(3, keepdim=True)).view(b, k, -1, h, w)
+    along = (along - along.mean(3, keepdim=True)).reshape(b, k, -1, h, w)
     both = along[:, :, BOTH]
     local = both - surround(both)
     maps = [*along.unbind(2), bounded(both / sigma), local, bounded(local / sigma)]
-    return torch.stack(maps, dim=2).clamp(-CLIP, CLIP).view(b * k, -1, h, w)
+    return torch.stack(maps, dim=2).clamp(-CLIP, CLIP).reshape(b * k, -1, h, w)

@@ -18,7 +18,7 @@ from .modes import recording
 
 STRIP_VALUES = 2**20
 """Numbers in the widest map of a strip: 4 MiB."""
-LARGE_VALUES = 2**22
+LARGE_VALUES = 5 * 2**20
 """Numbers in the widest map above which a block runs in strips."""
 LEAST_ROWS = 16
 """Rows of a strip of its own, at least: its neighbours' rows beside it are computed twice."""

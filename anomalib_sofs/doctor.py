@@ -151,14 +151,14 @@ def weights() -> str:
     Raises:
         CheckError: If the head's file is missing.
     """
-    from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, OFFLINE_WEIGHTS  # noqa: PLC0415
+    from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, offline_weights  # noqa: PLC0415
     from anomalib_sofs.model.weights import packaged_weights, read_state  # noqa: PLC0415
 
     path = packaged_weights("relation", DEFAULT_BACKBONE)
     if path is None:
         msg = f"the trained head for {DEFAULT_BACKBONE} is not in the package"
         raise CheckError(msg)
-    head, backbone = read_state(path), OFFLINE_WEIGHTS[DEFAULT_BACKBONE]()
+    head, backbone = read_state(path), offline_weights(DEFAULT_BACKBONE)
     return f"{path.name} ({len(head)} tensors), backbone {DEFAULT_BACKBONE} ({len(backbone)} tensors)"
 
 

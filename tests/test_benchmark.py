@@ -17,6 +17,7 @@ from anomalib.metrics import AUPRO, AUROC
 from PIL import Image
 from rich.progress import Progress
 
+from anomalib_sofs.benchmark import fss as module
 from anomalib_sofs.benchmark.__main__ import main
 from anomalib_sofs.benchmark.arguments import BenchmarkError
 from anomalib_sofs.benchmark.categories import detection_tables, segmentation_tables
@@ -140,6 +141,18 @@ def test_by_default_both_packaged_heads_are_compared():
     file = str(packaged_weights("paper", LITE))
     with pytest.raises(BenchmarkError, match=rf"{file} makes a second row 'paper'\. Run them apart\."):
         chosen_methods(["default", file], "cpu")
+
+
+def test_other_backbones_get_the_rows_that_need_no_training_for_them(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure_ratios", lambda methods, _: {method.name: 1.0 for method in methods})
+    backbone = "mobilenetv3_small_050"
+    wanted = ["fss", "--root", root, "--categories", "strip", "--limit", 1, "--seeds", 0, "--random-weights"]
+    assert main([*map(str, wanted), "--backbone", backbone, "--json", str(tmp_path / "fss.json")]) == 0
+    rows = json.loads((tmp_path / "fss.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["sofs", "discriminant", "prior"]  # the paper's head would be untrained
+    assert all(row["backbone"] == backbone and 0 <= row["miou"] <= 1 for row in rows)
+    with pytest.raises(BenchmarkError, match="paper' has no weights for backbone 'mobilenetv3_small_050'"):
+        build_methods("paper", backbone=backbone, random_weights=True)
 
 
 def test_fss_counts_false_positives_where_there_are_normal_images(fss):

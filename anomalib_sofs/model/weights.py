@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from anomalib_sofs.annotations.notices import warn_once
 
+from .backbone import DEFAULT_BACKBONE
+
 logger = logging.getLogger(__name__)
 
 PACKAGED = Path(__file__).parent / "pretrained"
+RELATION = "relation"
+"""The head whose weights fit any backbone."""
 BUILT = "built"
 """Name in the metadata of a ``.safetensors`` file of the :class:`Built` that it fits, as JSON."""
 PUBLISHED_PREFIX = "feature_recorrect."
@@ -64,9 +68,24 @@ def published_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def packaged_weights(head: str, backbone: str) -> Path | None:
-    """Return the trained head that comes with the package for a backbone, if there is one."""
+    """Return the trained head that comes with the package for a backbone, if there is one.
+
+    The networks of the default head see relations only, no features: they suit other backbones, too. Says so.
+    """
     path = PACKAGED / f"{head}-{backbone.split('.', maxsplit=1)[0]}.safetensors"
-    return path if path.is_file() else None
+    if path.is_file():
+        return path
+    if head != RELATION:
+        return None
+    path = PACKAGED / f"{head}-{DEFAULT_BACKBONE}.safetensors"
+    warn_once(
+        backbone,
+        "The head was trained on relations of %s: it reads those of %s untrained anew. To train it for a backbone: "
+        "tools/train_head.py --backbone NAME, then weights=FILE.",
+        DEFAULT_BACKBONE,
+        backbone,
+    )
+    return path
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

@@ -149,7 +149,7 @@ def test_features_of_a_support_image_are_gone_before_the_next_ones_are_made(monk
 
     def extract(backbone, windows):
         alive.append(sum(grid() is not None for grid in made))
-        features = type(model.head).features(backbone, windows)
+        features = type(model.head).features(model.head, backbone, windows)
         made.append(weakref.ref(features[0]))
         return features
 

@@ -210,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder for what is rendered, about 7 MB a group")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name of a CNN; the cache is made with it")
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name; the cache is made with it")
     parser.add_argument(
         "--seed", type=int, default=1, help="of the first network, the next follow; the groups are always the same ones"
     )

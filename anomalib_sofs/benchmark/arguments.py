@@ -189,7 +189,7 @@ def _add_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument("--classes", type=_numbers(1), default=[1], metavar="1,5", help="classes of the support set")
     speed.add_argument("--coreset", type=_coreset, help="of the paper head's background cells: a share or a number")
     _add_backbone(speed, "do not load its weights: times do not depend on them")
-    all_but = "default: all but the paper's; with a transformer, all but the relation head"
+    all_but = "default: all but the paper's"
     speed.add_argument("--heads", type=_some_of(HEADS, "head"), metavar=",".join(HEADS), help=all_but)
     engines = _some_of(ENGINES, "engine")
     speed.add_argument("--engines", type=engines, default=list(ENGINES), metavar=",".join(ENGINES))

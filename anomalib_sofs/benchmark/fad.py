@@ -30,7 +30,7 @@ from .peers import (
     build,
     check_shots,
     go_offline_unless_reachable,
-    our_head,
+    our_heads,
 )
 from .raw_scores import RawScores
 from .timing import BackboneClock, say
@@ -56,7 +56,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
         BenchmarkError: If there is no such backbone, or something about the data would stop the run.
     """
     try:
-        ours = OURS[our_head(arguments.backbone)]
+        ours = [OURS[head] for head in our_heads(arguments.backbone)]
     except ValueError as error:
         raise BenchmarkError(error) from error
     tables = detection_tables(arguments.root, arguments.categories, max(arguments.shots))
@@ -67,7 +67,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
     rows = []
     # asked for once: building a model only to miss its weights takes time
     missing: dict[str, PeerUnavailableError] = {}
-    for (category, table), name, shots in product(tables.items(), [ours, *arguments.peers], arguments.shots):
+    for (category, table), name, shots in product(tables.items(), [*ours, *arguments.peers], arguments.shots):
         wanted = Wanted(shots, category, arguments.backbone, arguments.random_weights)
         for draw in range(arguments.draws):
             title = f"{category}, {name}, {shots} shot, draw {draw}"

@@ -89,9 +89,9 @@ def _with_offline_weights(model: AnomalibModule, backbone: str) -> AnomalibModul
     return model
 
 
-def our_head(backbone: str) -> HeadName:
-    """Choose our head for a backbone: no transformer suits the default one."""
-    return "paper" if is_transformer(backbone) else "relation"
+def our_heads(backbone: str) -> list[HeadName]:
+    """Choose our heads for anomaly detection: on a transformer the published detector, made for it, gets a row, too."""
+    return ["relation", "paper"] if is_transformer(backbone) else ["relation"]
 
 
 def build_on(name: str, backbone: str, *, random_weights: bool = False) -> AnomalibModule:
@@ -166,10 +166,13 @@ def _winclip(wanted: Wanted) -> AnomalibModule:
     return _NormalisingWinClip(class_name=wanted.category, k_shot=wanted.shots, **ONLY_MODEL)
 
 
-def _sofs(wanted: Wanted) -> AnomalibModule:
-    model = Sofs(  # its post-processor decides what is a defect
-        wanted.backbone, head=our_head(wanted.backbone), shot=wanted.shots, evaluator=False, visualizer=False
-    )
+def _ours(head: HeadName) -> Callable[[Wanted], AnomalibModule]:
+    return lambda wanted: _sofs(wanted, head)
+
+
+def _sofs(wanted: Wanted, head: HeadName) -> AnomalibModule:
+    # its post-processor decides what is a defect
+    model = Sofs(wanted.backbone, head=head, shot=wanted.shots, evaluator=False, visualizer=False)
     if wanted.random_weights:
         model.model.backbone.weights_loaded = True
     model.model.backbone.ensure_weights()
@@ -177,7 +180,7 @@ def _sofs(wanted: Wanted) -> AnomalibModule:
 
 
 BUILDERS: dict[str, Callable[[Wanted], AnomalibModule]] = {
-    **dict.fromkeys(OURS.values(), _sofs),
+    **{name: _ours(head) for head, name in OURS.items()},
     "patchcore": _on_backbone("patchcore"),
     "padim": _on_backbone("padim"),
     "mhpatchcore": _on_backbone("mhpatchcore"),

@@ -16,7 +16,7 @@ from anomalib_sofs.model import Sofs, SupportSet
 from anomalib_sofs.windows import continue_to
 
 from .arguments import BenchmarkError
-from .peers import build_on, our_head
+from .peers import build_on
 
 PEERS = ("patchcore", "padim")
 NORMALS = 50  # images that PatchCore and PaDiM learn from
@@ -66,7 +66,7 @@ def subjects(arguments: Namespace) -> list[Subject]:
     """
     found = []
     on = arguments.backbone, arguments.random_weights
-    for head in arguments.heads or [our_head(arguments.backbone), *PEERS]:
+    for head in arguments.heads or ["relation", *PEERS]:
         coreset = arguments.coreset if head == "paper" else None
         if head in PEERS:
             found.append(Subject(head, *on, shots=NORMALS))

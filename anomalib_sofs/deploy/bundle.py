@@ -106,6 +106,7 @@ def export_bundle(
             fine_channels=list(head.channels.fine),
             evidence=head.evidence,
             threshold_logit=inner.threshold_logit,
+            normal_multiple=inner.detector.windows.multiple,
             made_by=_own_version(),
         )
         bundle.write(aside)

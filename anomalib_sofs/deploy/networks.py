@@ -26,6 +26,8 @@ INPUTS = (*SupportRelations._fields, *(FINE_PREFIX + name for name in FineRelati
 """Names in an encoding of what a decision reads; those of rejected regions come last where there are any."""
 SIDE = 96, 128
 """Height and width in pixels of the window that a network is recorded with."""
+CELLS = 6, 8
+"""The same of the image of anomaly detection, in the smallest steps of its sides."""
 
 
 class Network(NamedTuple):
@@ -52,6 +54,8 @@ class _Recorded(nn.Module):
 def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
     """Yield the networks of a bundle."""
     windows = torch.rand(2, 3, *SIDE).to(model.mean)
+    multiple = model.detector.windows.multiple
+    images = torch.rand(2, 3, *(multiple * cells for cells in CELLS)).to(model.mean)
     axes = [0, 2, 3]
 
     def features(images: Tensor) -> tuple[Tensor, ...]:
@@ -61,7 +65,7 @@ def networks(model: SofsModel, head: RelationHead) -> Iterator[Network]:
         return tuple(model.backbone(model.normalise(images), LAYERS))
 
     yield Network(FEATURES, _Recorded(features), {"windows": windows}, {"windows": axes})
-    yield Network(NORMAL, _Recorded(normal_features), {"windows": windows}, {"windows": axes})
+    yield Network(NORMAL, _Recorded(normal_features), {"windows": images}, {"windows": axes})
     grids = dict(zip(("grid", "fine"), features(windows), strict=True))
     examples = example_classes(grids["grid"], grids["fine"])
     for name, keys in ((DECISION, INPUTS), (REJECTING, (*INPUTS, KEY))):

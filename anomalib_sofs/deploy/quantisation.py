@@ -84,4 +84,5 @@ def _first_operations(model: ov.Model) -> list[str]:
     """Name the operations of a network up to its first convolutions."""
     operations = [op for op in model.get_ordered_ops() if op.get_type_name() not in {"Constant", "Parameter"}]
     convolutions = [i for i, op in enumerate(operations) if op.get_type_name() in {"Convolution", "GroupConvolution"}]
-    return [op.get_friendly_name() for op in operations[: convolutions[FLOATING - 1] + 1]]
+    last = convolutions[min(FLOATING, len(convolutions)) - 1]  # a transformer has one, which makes its patches
+    return [op.get_friendly_name() for op in operations[: last + 1]]

@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .efficientnet import stage_maps
 from .enlargement import enlarged
 from .modes import recording
+from .vision_transformer import resample_positions
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,7 @@ class Backbone(nn.Module):
         net.eval().requires_grad_(requires_grad=False)
         fix_same_padding(net)
         fold_batch_norms(net)
+        resample_positions(net)
         return net.to(memory_format=torch.channels_last)
 
     def _load_from_state_dict(self, *args: Any) -> None:

@@ -10,7 +10,8 @@ from .normality.cells_and_spaces import CellSpaceDetector
 from .normality.detector import AnomalyDetector
 from .paper.head import PaperHead
 from .paper.normality import AbnormalPriorDetector
-from .relation.head import STRIDES, RelationHead
+from .relation.grids import BlockGrids, grids_of
+from .relation.head import RelationHead
 
 if TYPE_CHECKING:
     from anomalib_sofs.windows import Windows
@@ -58,17 +59,8 @@ class SegmentationHead(Segmenter, Protocol):
 
 
 def head_layers(head: HeadName, backbone: str) -> list[int]:
-    """Choose the feature layers that a head reads from a backbone.
-
-    Raises:
-        ValueError: If the head cannot read this backbone.
-    """
-    if head == "paper":
-        return default_layers(backbone)
-    if is_transformer(backbone):
-        msg = f"head='relation' needs a CNN with strides 2 to 32; {backbone!r} is a transformer. Use head='paper'."
-        raise ValueError(msg)
-    return [0, 1, 2, 3, 4]
+    """Choose the feature layers that a head reads from a backbone; of a transformer both read the paper's."""
+    return default_layers(backbone) if head == "paper" or is_transformer(backbone) else [0, 1, 2, 3, 4]
 
 
 def default_window(head: HeadName, backbone: Backbone) -> int:
@@ -95,14 +87,9 @@ def build_head(
         _check_window(size, backbone.multiple, backbone)
         return PaperHead(backbone.channels, window_size=size, multiple=backbone.multiple, **options)
     if name == "relation":
-        if backbone.strides != STRIDES:
-            msg = (
-                f"head='relation' reads strides {STRIDES}, but layers {backbone.layers} of {backbone.name!r} "
-                f"have {backbone.strides}. Leave layers=None, choose another CNN, or use head='paper'."
-            )
-            raise ValueError(msg)
+        grids = grids_of(backbone)
         _check_window(size, RelationHead.multiple, backbone)
-        return RelationHead(backbone.channels, window_size=size, **options)
+        return RelationHead(grids, window_size=size, **options)
     msg = f"There is no head {name!r}: choose 'relation' or 'paper'."
     raise ValueError(msg)
 
@@ -111,7 +98,7 @@ def build_detector(head: PaperHead | RelationHead) -> AnomalyDetector:
     """Build the anomaly detector that belongs to a head: the paper's (step 10), or ours."""
     if isinstance(head, PaperHead):
         return AbnormalPriorDetector(head.windows, scale_features=head.scale_features, coreset=head.coreset)
-    return CellSpaceDetector()
+    return CellSpaceDetector(head.grids.patch) if isinstance(head.grids, BlockGrids) else CellSpaceDetector()
 
 
 def _check_window(size: int, multiple: int, backbone: Backbone) -> None:

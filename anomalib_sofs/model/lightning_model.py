@@ -69,7 +69,7 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
     stock datamodule the first ``shot`` normal training images are the support, and it finds whatever is off (FAD).
 
     Args:
-        backbone: Any timm name.
+        backbone: Any timm name; the default head reads CNNs with strides 2 to 32, and vision transformers.
         layers: Feature layers of the backbone; ``None`` takes the head's choice.
         window_size: Largest window in pixels; ``None`` takes the head's choice.
         shot: Support images in FAD; episode datamodules have their own.

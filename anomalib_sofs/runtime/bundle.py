@@ -56,6 +56,8 @@ class Bundle:
     """Whether an image has to show about as much of a defect as was marked."""
     threshold_logit: float
     """Logit that becomes 0.5."""
+    normal_multiple: int
+    """Sides of images in anomaly detection are multiples of this number of pixels."""
     made_by: str = ""
     """Version of the package that wrote it."""
     files: dict[str, tuple[int, str]] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class SofsInferencer:
         self.bundle = Bundle.read(self._folder)
         self._networks = Networks(self._folder, device, HINTS[self.bundle.precision], threads)
         self._windows = Windows(self.bundle.window_size, self.bundle.multiple)
-        self._detector = CellSpaceDetector()
+        self._detector = CellSpaceDetector(self.bundle.normal_multiple)
         self._channels = Channels(self.bundle.channels, self.bundle.fine_channels)
         self._support: Encoded | None = None
         self._queue: WindowQueue | None = None

@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,13 @@ from anomalib.models.components import AnomalibModule
 from anomalib.models.components.base.export_mixin import ExportMixin
 from torchvision.transforms.v2 import Normalize
 
+from anomalib_sofs.model.backbone import is_transformer
 from anomalib_sofs.model.restrictions import check_exports, check_graph
 from anomalib_sofs.results.files import unwritable, write_json
 from anomalib_sofs.window_loop import WindowLoops, exporting_loops, unchanged
 
 from .loop import OPSET, loop_translation
-from .parity import Runner, compare, probe_files, run_openvino, run_torch, summary
+from .parity import NORMAL_ALLOWED, TRANSFORMER_ALLOWED, Runner, compare, probe_files, run_openvino, run_torch, summary
 from .quiet import quiet_export
 from .rt_info import PRECISION, WEIGHTS, write_info
 
@@ -156,7 +157,7 @@ class SofsExport(ExportMixin):
                 precision,
                 probe_files(support.record),
                 size,
-                normal=support.normal or support.contrast is not None,
+                magnified=_magnified(self.model),
             )
             json_file = file.with_name(f"{file.stem}_parity.json")
             write_json(report, json_file)
@@ -167,6 +168,13 @@ class SofsExport(ExportMixin):
         took = f"Exported in {written - start:.0f} s, compared in {time.perf_counter() - written:.0f} s."
         print(f"{took}\n{summary(report, folder / json_file.name)}")  # noqa: T201 - the command's answer
         return folder / file.name
+
+
+def _magnified(model: "SofsModel") -> Mapping[str, float] | None:
+    """Return what a model that magnifies rounding may differ by, ``None`` for others."""
+    if is_transformer(model.backbone.name):
+        return TRANSFORMER_ALLOWED
+    return NORMAL_ALLOWED if model.support.normal or model.support.contrast is not None else None
 
 
 @contextmanager

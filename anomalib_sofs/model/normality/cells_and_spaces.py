@@ -34,8 +34,8 @@ SMALL_LAYERS = slice(2, 4)
 """Strides 8 and 16, of the smaller image."""
 SMALL_SIDE = 256
 """Pixels of the longest side of the smaller image."""
-LEAST_SMALL_SIDE = 32
-"""Two cells at stride 16: a map of one cell would be taken for a constant when a graph is exported."""
+LEAST_SMALL_CELLS = 2
+"""At stride 16: a map of one cell would be taken for a constant when a graph is exported."""
 NEAREST = (1, 3, 4)
 """Of the features (strides 8, 16, 32, and 8, 16 of the smaller image), those whose cells are compared anywhere."""
 NEAR = 1
@@ -50,13 +50,21 @@ one."""
 
 
 class CellSpaceDetector(AnomalyDetector):
-    """Nearest normal cells and spaces of normal images; reads strides 8, 16 and 32 of the backbone."""
+    """Nearest normal cells and spaces of normal images.
+
+    Reads strides 8, 16 and 32 of a CNN; of a vision transformer three blocks, its cells being of one size, stand in for
+    them.
+
+    Args:
+        multiple: Sides of an image in pixels are multiples of this number; that of a transformer's patch.
+    """
 
     turns = (0, 1, 2, 3)
     resizes_large = True
 
-    def __init__(self) -> None:
-        super().__init__(Windows(LONG_SIDE, MULTIPLE))
+    def __init__(self, multiple: int = MULTIPLE) -> None:
+        self.multiple = multiple
+        super().__init__(Windows(LONG_SIDE // multiple * multiple, multiple))
 
     def encode(self, backbone: Extractor, crops: SupportCrops) -> dict[str, Encoding]:
         """Describe what is normal; says so where there are more images than get a space of their own."""
@@ -71,7 +79,7 @@ class CellSpaceDetector(AnomalyDetector):
 
     def features(self, backbone: Extractor, windows: Array) -> Features:
         """Extract strides 8, 16 and 32, and 8 and 16 of the windows made smaller."""
-        small = resize_image(windows, small_size(windows.shape[-2], windows.shape[-1]))
+        small = resize_image(windows, small_size(windows.shape[-2], windows.shape[-1], self.multiple))
         # the network of a bundle knows only the three layers
         return [*backbone(windows, LAYERS), *backbone(small, SMALL_LAYERS)[:2]]
 
@@ -125,13 +133,14 @@ class CellSpaceDetector(AnomalyDetector):
         return mean(highest) - MEDIAN_SHARE * mean(middle)
 
 
-def small_size(height: int, width: int) -> tuple[int, int]:
-    """Return the sides ``(height, width)`` in pixels of a window made smaller, multiples of :data:`MULTIPLE`."""
+def small_size(height: int, width: int, multiple: int = MULTIPLE) -> tuple[int, int]:
+    """Return the sides ``(height, width)`` in pixels of a window made smaller, multiples of some number."""
     longest = larger(height, width)
     goal = smaller(longest, SMALL_SIDE)
 
     def side(length: int) -> int:
-        return larger(divided(divided(length * goal, longest) + MULTIPLE // 2, MULTIPLE) * MULTIPLE, LEAST_SMALL_SIDE)
+        cells = divided(divided(length * goal, longest) + multiple // 2, multiple)
+        return larger(cells, LEAST_SMALL_CELLS) * multiple
 
     return side(height), side(width)
 

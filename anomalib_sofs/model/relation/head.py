@@ -19,10 +19,11 @@ from anomalib_sofs.windows import Windows, apply_in_windows
 
 from .discriminant import mean_of
 from .exposure import equalise_exposure
-from .fine_maps import fine_grid, relate_fine
+from .fine_maps import relate_fine
 from .fine_statistics import FineRelations
-from .maps import patch_grid, relate
-from .marks import FINE_PREFIX, Channels, Look, describe, encode_marks, stacked
+from .grids import Grids
+from .maps import relate
+from .marks import FINE_PREFIX, Look, describe, encode_marks, stacked
 from .network import RelationNet, relation_loss
 from .rejections import KEY
 from .self_support import self_supported
@@ -30,24 +31,17 @@ from .statistics import SupportRelations
 from .suppression import suppressed
 from .whole_image import judged, weighed
 
-STRIDES = [2, 4, 8, 16, 32]
-"""Of the backbone's layers that the head and its anomaly detector read."""
 BACKGROUND_WINDOWS = 16
 """Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
 MEMBERS = 2
 """Networks that come with the package; their logits are averaged."""
-ENLARGE = 2  # most defects are smaller than a cell of the backbone at native scale
-LAYERS = slice(0, 4)  # strides 2, 4, 8 and 16, of the enlarged image
-FINE, COARSE = slice(0, 2), slice(1, 4)  # of those, the layers on the grid of 2 and on that of 4 pixels
 
 
 class RelationHead(nn.Module):
     """Discriminant maps on grids of 4 and 2 native pixels, small U-Nets over them, logits on the grid of 2.
 
-    Needs a CNN with feature layers at strides 2, 4, 8, 16 and 32.
-
     Args:
-        channels: Channels of the five layers.
+        grids: How it reads a backbone, see :func:`.grids.grids_of`.
         window_size: Largest side of a window in pixels, a multiple of 32.
         members: Networks whose logits are averaged: one training differs from the next by 2 to 4 points of mIoU.
         background_windows: Most windows of the rest of a marked image that show the background, beside those over its
@@ -69,7 +63,7 @@ class RelationHead(nn.Module):
 
     def __init__(
         self,
-        channels: list[int],
+        grids: Grids,
         *,
         window_size: int = 512,
         members: int = MEMBERS,
@@ -80,7 +74,8 @@ class RelationHead(nn.Module):
         self.windows = Windows(window_size, self.multiple)
         self.evidence = evidence
         self.background_windows = background_windows
-        self.channels = Channels(channels[COARSE], channels[FINE])
+        self.grids = grids
+        self.channels = grids.channels
         if members < 1:
             msg = f"head_options.members is {members}: at least one network decides; {MEMBERS} come with the package."
             raise ValueError(msg)
@@ -100,11 +95,9 @@ class RelationHead(nn.Module):
                     module.eval()
         return self
 
-    @staticmethod
-    def features(backbone: Backbone, windows: Tensor) -> Features:
-        """Extract the layers of the enlarged windows ``(n, 3, h, w)`` on a coarse and on a fine grid."""
-        layers = backbone(equalise_exposure(windows), LAYERS, ENLARGE)
-        return [patch_grid(layers[COARSE]), fine_grid(layers[FINE])]
+    def features(self, backbone: Backbone, windows: Tensor) -> Features:
+        """Extract the layers of windows ``(n, 3, h, w)`` on a coarse and on a fine grid."""
+        return self.grids(backbone, equalise_exposure(windows))
 
     # -- support -------------------------------------------------------------------------------------------------------
 

@@ -94,20 +94,23 @@ def _telling(item: Item) -> float:
     return float((defect[:, None] > background).float().mean()) if len(background) else 0.0
 
 
-def _model(backbone: str, device: str) -> SofsModel:
+def _model(backbone: str, device: str, *, random_weights: bool) -> SofsModel:
+    torch.manual_seed(0)  # of random weights: those of all files are the same
     model = Sofs(backbone, weights=None).eval().model
+    model.backbone.weights_loaded |= random_weights
     model.backbone.ensure_weights()
     return model.to(device)
 
 
-def _relate(backbone: str, device: str, file: Path) -> Path:
+def _relate(backbone: str, device: str, file: Path, *, random_weights: bool = False) -> Path:
     """Write the episodes of a file of groups, whole or not at all; each group draws from a stream of its own."""
-    related = file.with_name(file.name.replace("groups", "episodes"))
+    made_with = f"{'random-' if random_weights else ''}{backbone}"
+    related = file.with_name(file.name.replace("groups", f"episodes-{made_with}"))
     if related.exists():
         return related
     if device == "cpu":
         torch.set_num_threads(1)
-    model = _model(backbone, device)
+    model = _model(backbone, device, random_weights=random_weights)
     items: list[tuple[Tensor, ...]] = []
     with torch.inference_mode():
         for number, pictures in read([file]):
@@ -210,7 +213,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder for what is rendered, about 7 MB a group")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name; the cache is made with it")
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name; a cache serves several")
+    parser.add_argument("--random-weights", action="store_true", help="of the backbone: shows that everything runs")
     parser.add_argument(
         "--seed", type=int, default=1, help="of the first network, the next follow; the groups are always the same ones"
     )
@@ -226,13 +230,17 @@ def main() -> None:
         parser.error(str(error))
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         episodes = []
-        for path in pool.map(partial(_relate, args.backbone, args.device), files):
+        relate = partial(_relate, args.backbone, args.device, random_weights=args.random_weights)
+        for path in pool.map(relate, files):
             print(path, flush=True)
             episodes.append(path)
         fit_member = partial(_fit_member, args.device, episodes, args.steps)
         members = list(pool.map(fit_member, range(args.seed, args.seed + MEMBERS)))
     state = {f"nets.{i}.{name}": value for i, member in enumerate(members) for name, value in member.items()}
-    how = f"tools/train_head.py --seed {args.seed} --groups {args.groups} --large {args.large} --steps {args.steps}"
+    how = (
+        f"tools/train_head.py --backbone {args.backbone} --seed {args.seed} --groups {args.groups} "
+        f"--large {args.large} --steps {args.steps}"
+    )
     save_file(state, args.out, metadata={"format": "pt", "trained_by": how})
 
 

@@ -53,6 +53,13 @@ def test_the_first_convolution_of_an_image_seen_twice_as_large_needs_no_larger_i
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_first_convolution_with_padding_on_both_sides_sees_the_larger_image():
+    built = Backbone("efficientnet_b0", [0, 1], pretrained=False)
+    image = torch.rand(1, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    for mine, theirs in zip(built(image, times=2), built.net(enlargement.enlarged(image, 2)), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
+
+
 def test_the_first_layer_is_a_block_of_its_own_where_its_map_is_wanted():
     built = Backbone("tf_efficientnetv2_b0", [0, 1, 2], pretrained=False)
     image = torch.rand(1, 3, 64, 96).contiguous(memory_format=torch.channels_last)

@@ -59,7 +59,8 @@ def stage_maps(net: EfficientNetFeatures, image: Tensor, stages: Sequence[int], 
     conv = net.conv_stem
     stem: Callable[[Tensor], Tensor] = conv
     step = conv.stride[0]
-    if times == TWICE and conv.kernel_size == (3, 3):
+    # padding in itself is timm's sign of PyTorch's own, on both sides
+    if times == TWICE and conv.kernel_size == (3, 3) and conv.stride == (2, 2) and conv.padding == (0, 0):
         stem, step = partial(enlarged_stem, conv), 1
     elif times > 1:
         image = enlarged(image, times)

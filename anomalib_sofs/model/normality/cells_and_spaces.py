@@ -1,10 +1,10 @@
 """The default anomaly detector: nearest normal cells and spaces of normal images, several opinions on every cell.
 
 They fail on different parts, so they are averaged, each in units of what held-out normal cells score. The map asks for
-the nearest cell at stride 16, anywhere and near the same place, and for the space at strides 8 and 16. The image score
-asks for the nearest cell at stride 16 and, of the image made smaller, at strides 8 and 16, where a cell sees more of
-the part, and for the space at stride 32, which sees the part as a whole. Parts may lie at any angle: normal images are
-seen in all four quarter turns.
+the nearest cell at stride 16, anywhere and near the same place, and for the space at strides 8 (twice as much, for it
+is the finest) and 16. The image score asks for the nearest cell at stride 16 and, of the image made smaller, at strides
+8 and 16, where a cell sees more of the part, and for the space at stride 32, which sees the part as a whole. Parts may
+lie at any angle: normal images are seen in all four quarter turns.
 """
 
 import logging
@@ -112,7 +112,7 @@ class CellSpaceDetector(AnomalyDetector):
         nearest_16, small_8, small_16, near_16, space_8, space_16, space_32 = (
             (kind - encoding["offset"][i]) / encoding["scale"][i] for i, kind in enumerate(found)
         )
-        pixel = (space_8 + _like(nearest_16 + near_16 + space_16, space_8)) / 4
+        pixel = (2 * space_8 + _like(nearest_16 + near_16 + space_16, space_8)) / 5
         part = sum(_like(kind, space_8) for kind in (nearest_16, small_8, small_16, space_32)) / 4
         return array_namespace(pixel).concat([pixel, part], axis=1)
 

@@ -23,7 +23,7 @@ from .tally import NOTHING, Tally
 from .timing import BackboneClock, probe_support, say
 from .titles import TITLES
 from .with_good import SUFFIX, good_files, with_good
-from .with_witness import with_witness
+from .with_witness import with_witness, witness_of
 from .worst import WorstQueries
 
 THRESHOLD = 0.5  # probability; fixed by the protocol, other values show what a stricter cut would give
@@ -48,6 +48,7 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
         rows = []
         for category, table in tables.items():
             worst = WorstQueries()
+            witness = witness_of(methods[0], table) if arguments.witness else None
             for shots, normal_shots, seed in product(arguments.shots, arguments.normal_shots, arguments.seeds):
                 where = {"category": category, "seed": seed, "shots": shots, "normal_shots": normal_shots}
                 usable = _usable(methods, table, normal_shots)
@@ -60,8 +61,8 @@ def run(arguments: Namespace, progress: Progress) -> list[dict[str, Any]]:
                 good = good_files(table, arguments.good or 0, normal_shots)
                 if good:
                     usable = [*usable, with_good(usable[0], episodes, good, arguments.false_alarms)]
-                if arguments.witness:
-                    usable = [*usable, with_witness(usable[0], table)]
+                if witness is not None:
+                    usable = [*usable, with_witness(usable[0], witness)]
                 # pictures show the first number of shots; others would only repeat the queries
                 first = (shots, normal_shots) == (arguments.shots[0], arguments.normal_shots[0])
                 tallies = evaluate(episodes, usable, progress, title, worst if first else None, arguments.threshold)

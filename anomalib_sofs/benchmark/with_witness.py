@@ -26,13 +26,16 @@ class WitnessMethod(Method):
         return self.witness.beside(super().support(item), str(item.image_path))
 
 
-def with_witness(method: Method, table: DataFrame) -> Method:
-    """Return a method for which all test images of a category show what is usual.
+def witness_of(method: Method, table: DataFrame) -> Witness:
+    """Let all test images of a category show what is usual: once, for every seed and number of shots.
 
     Args:
         method: The full model.
         table: The samples of the category.
     """
-    files = table[table["split"] == "test"]["image_path"].tolist()
-    witness = Witness(method.model, list(map(str, files)))
+    return Witness(method.model, table[table["split"] == "test"]["image_path"].astype(str).tolist())
+
+
+def with_witness(method: Method, witness: Witness) -> Method:
+    """Return a method that compares its queries with what is usual."""
     return WitnessMethod(f"{method.name}+witness", method.model, method.encode, witness)

@@ -6,6 +6,7 @@ take one window after the other, so that memory stays bounded however large the 
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from array_api_compat import array_namespace, device, is_torch_array
@@ -117,6 +118,13 @@ class Axis(NamedTuple):
         """Place windows along an axis of so many pixels."""
         return cls(length, *placed(length, windows))
 
+    def cut(self, image: Array, number: int, axis: int) -> Array:
+        """Cut a window out along an axis of an image; only what lies beyond the border is copied pixel by pixel."""
+        start = number * self.step
+        if start + self.size <= self.length:
+            return image[(*[slice(None)] * axis, slice(start, start + self.size))]
+        return array_namespace(image).take(image, self.source(image)[number, ...], axis=axis)
+
     def source(self, like: Array) -> Array:
         """Return the image pixel behind each window pixel ``(count, size)``, reflected at the far border."""
         here = partial(array_namespace(like).arange, device=device(like))
@@ -194,23 +202,20 @@ class Merging:
 
     def __init__(self, image: Array, windows: Windows) -> None:
         self.image = image
-        self._rows, self._columns = (Axis.place(length, windows).source(image) for length in image.shape[-2:])
+        self._rows, self._columns = (Axis.place(length, windows) for length in image.shape[-2:])
         xp = array_namespace(image)
         self._count = xp.zeros(image.shape[-2:], dtype=xp.uint8, device=device(image))
         self._total: Array = None
 
     def __len__(self) -> int:
         """Return the number of windows."""
-        return self._rows.shape[0] * self._columns.shape[0]
+        return self._rows.count * self._columns.count
 
     def windows(self) -> Iterator[tuple[tuple[int, int], Array]]:
         """Yield the place of the top left pixel ``(y, x)`` and the pixels of one window after the other."""
-        xp = array_namespace(self.image)
-        for i in range(self._rows.shape[0]):
-            strip = xp.take(self.image, self._rows[i, ...], axis=2)
-            for j in range(self._columns.shape[0]):
-                place = int(self._rows[i, 0]), int(self._columns[j, 0])
-                yield place, xp.take(strip, self._columns[j, ...], axis=3)
+        for i, j in product(range(self._rows.count), range(self._columns.count)):
+            place = i * self._rows.step, j * self._columns.step
+            yield place, self._columns.cut(self._rows.cut(self.image, i, axis=2), j, axis=3)
 
     def add(self, place: tuple[int, int], maps: Array) -> None:
         """Add the maps ``(B, C, h, w)`` of the window at a place; what lies beyond the image is its reflection."""

@@ -5,8 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anomalib_sofs.arrays import cell_means
+from anomalib_sofs.model.relation.discriminant import clear_background
 from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS, fine_grid, relate_fine
-from anomalib_sofs.model.relation.fine_statistics import BOTH, FineRelations, encode_fine, reduce_fine
+from anomalib_sofs.model.relation.fine_statistics import BOTH, FineImage, FineRelations, encode_fine, reduce_fine
 
 CHANNELS = (2, 3)
 
@@ -26,8 +28,12 @@ def picture(seed: int, size: int = 40, shade: float = 0.0) -> tuple[torch.Tensor
     return grid + mask * DEFECT[:, None, None], mask
 
 
+def reduced(grid: torch.Tensor, mask: torch.Tensor) -> FineImage:
+    return reduce_fine(grid, mask, clear_background(cell_means(mask, 2)))
+
+
 def maps_of(grid: torch.Tensor, shots: int = 1) -> dict[str, torch.Tensor]:
-    images = [reduce_fine(*picture(seed, shade=float(seed))) for seed in range(1, 1 + shots)]
+    images = [reduced(*picture(seed, shade=float(seed))) for seed in range(1, 1 + shots)]
     (encoding,) = encode_fine(images, ["pit"] * shots, CHANNELS).values()
     return dict(zip(FINE_RELATIONS, relate_fine(grid[None], _stacked([encoding]))[0], strict=True))
 
@@ -47,7 +53,7 @@ def test_a_defect_lies_one_above_its_background_in_any_light(seed, shade, shots)
 def test_classes_share_a_background_and_not_a_direction():
     (one, mask), (other, _) = picture(1), picture(2)
     other = other - 2 * mask * DEFECT[:, None, None]  # the opposite defect
-    images = [reduce_fine(one, mask), reduce_fine(other, mask), reduce_fine(picture(3)[0], torch.zeros(40, 40))]
+    images = [reduced(one, mask), reduced(other, mask), reduced(picture(3)[0], torch.zeros(40, 40))]
     encoded = encode_fine(images, ["pit", "bump", "good"], CHANNELS)
     assert list(encoded) == ["bump", "pit"]
     both = relate_fine(one[None], _stacked(encoded.values()))[:, BOTH]

@@ -5,6 +5,7 @@ import torch
 
 from anomalib_sofs import MVTecADEpisodes
 from anomalib_sofs.model.episodes import own_crops, shared_crops
+from anomalib_sofs.model.relation import description
 
 from . import trees
 from .helpers_model import default_model, paper_model
@@ -91,6 +92,17 @@ def test_loss_and_gradient_are_those_of_separate_episodes_at_one_encoding_per_cr
     assert losses[0] == pytest.approx(float(losses[1]), abs=1e-6)
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
     assert encoded == [4, 4, 4]  # shared: four crops; apart: four supports and four queries
+
+
+def test_a_crop_that_supports_several_episodes_is_reduced_once(monkeypatch):
+    reduce, reduced = description.reduce_coarse, []
+    monkeypatch.setattr(description, "reduce_coarse", lambda *given: reduced.append(given) or reduce(*given))
+    model = default_model(64)
+    masks = torch.zeros(4, 64, 64, dtype=torch.uint8)
+    masks[:, 10:19, 20:31] = 1
+    images = model.normalise(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    model.head.loss(model.backbone, shared_crops(images, masks, ~torch.eye(4, dtype=torch.bool)))
+    assert len(reduced) == 4  # for twelve supports
 
 
 def test_a_step_of_part_of_a_group_is_refused(tmp_path):

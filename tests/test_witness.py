@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from anomalib.engine import Engine
 from torchvision.utils import save_image
 
+from anomalib_sofs import Sofs, SupportSet
 from anomalib_sofs.model.witness import LEAST_IMAGES, MOST_SCORED, Witness, mutual_scores, usual_images
 
 from .helpers_model import default_model, marked, paper_model, support
@@ -83,6 +85,18 @@ def test_too_few_images_are_no_witness(parts, caplog):
 def test_a_detector_that_sees_windows_cannot_tell():
     with pytest.raises(ValueError, match="witness=True needs head='relation'"):
         Witness(paper_model(), [])
+
+
+def test_where_no_folder_counts_a_witness_says_so(parts, tmp_path, caplog):
+    """Anomaly detection has its normal images, an export no folder."""
+    model = Sofs(witness=True, visualizer=False)
+    model.set_support(SupportSet.from_files(parts[:1], [""]))
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", devices=1, logger=False)
+    (predicted,) = engine.predict(model, data_path=parts[-2], return_predictions=True)
+    assert "usual" not in predicted.support_records[0]
+    assert "witness=True changes nothing here: anomaly detection compares with its normal images already" in caplog.text
+    model.prepare_export()
+    assert "witness=True changes nothing here: what is exported sees one image at a time, and no folder" in caplog.text
 
 
 def test_find_says_which_images_were_usual(parts, tmp_path):

@@ -16,10 +16,13 @@ import torch
 
 from anomalib_sofs import Sofs
 from anomalib_sofs.model.episodes import shared_crops
+from anomalib_sofs.model.relation import description
 from anomalib_sofs.model.relation.head import RelationHead
 
-PARTS = {"features": "backbone", "statistics": "statistics of supports", "relate": "maps", "decide": "networks"}
+METHODS = {"features": "backbone", "relate": "maps", "decide": "networks"}
 """Methods of the head that are timed, and what they are called."""
+FUNCTIONS = {"reduce_crop": "statistics of crops", "merge": "statistics of episodes"}
+"""Likewise, of :mod:`anomalib_sofs.model.relation.description`."""
 
 
 def main() -> None:
@@ -41,11 +44,13 @@ def main() -> None:
     masks[:, 100:120, 60:90] = 1
     episodes = shared_crops(images, masks, ~torch.eye(arguments.batch, dtype=torch.bool))
 
-    spent: dict[str, list[float]] = {name: [0.0] for name in PARTS.values()}
-    for method, name in PARTS.items():
-        setattr(head, method, _clocked(getattr(head, method), spent[name]))
+    spent: dict[str, list[float]] = {}
+    for owner, names in ((head, METHODS), (description, FUNCTIONS)):
+        for function, name in names.items():
+            spent[name] = [0.0]
+            setattr(owner, function, _clocked(getattr(owner, function), spent[name]))
     wholes: dict[str, list[float]] = {"backbone": [], "step": [], "backward": [], "optimizer": []}
-    parts: dict[str, list[float]] = {name: [] for name in PARTS.values()}
+    parts: dict[str, list[float]] = {name: [] for name in spent}
     for _ in range(arguments.rounds):
         start = time.process_time()
         head.features(backbone, images)

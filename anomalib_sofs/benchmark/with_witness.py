@@ -8,6 +8,7 @@ from pandas import DataFrame
 from anomalib_sofs.model.encoding import SupportEncoding
 from anomalib_sofs.model.witness import Witness
 
+from .arguments import BenchmarkError
 from .methods import Method
 
 
@@ -32,8 +33,15 @@ def witness_of(method: Method, table: DataFrame) -> Witness:
     Args:
         method: The full model.
         table: The samples of the category.
+
+    Raises:
+        BenchmarkError: If the model cannot tell what is usual.
     """
-    return Witness(method.model, table[table["split"] == "test"]["image_path"].astype(str).tolist())
+    try:
+        return Witness(method.model, table[table["split"] == "test"]["image_path"].astype(str).tolist())
+    except ValueError as error:
+        msg = f"--witness: {error} The packaged one: --weights relation."
+        raise BenchmarkError(msg) from error
 
 
 def with_witness(method: Method, witness: Witness) -> Method:

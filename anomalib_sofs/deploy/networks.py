@@ -13,9 +13,10 @@ from anomalib_sofs.model.exporting.quiet import quiet_export
 from anomalib_sofs.model.exporting.rt_info import KEY as INFO
 from anomalib_sofs.model.exporting.rt_info import PRECISION, WEIGHTS, write_info
 from anomalib_sofs.model.normality.cells_and_spaces import LAYERS
+from anomalib_sofs.model.relation.description import FINE_PREFIX
 from anomalib_sofs.model.relation.fine_statistics import FineRelations
 from anomalib_sofs.model.relation.head import RelationHead
-from anomalib_sofs.model.relation.marks import FINE_PREFIX, SHARED
+from anomalib_sofs.model.relation.marks import SHARED
 from anomalib_sofs.model.relation.rejections import KEY, LINES
 from anomalib_sofs.model.relation.statistics import BACKGROUND_CELLS, DEFECT_CELLS, SupportRelations
 from anomalib_sofs.model.torch_model import SofsModel

@@ -61,7 +61,7 @@ def episodes_of(batch: Any, normalise: Callable[[Tensor], Tensor]) -> Episodes |
 
 def episode_features(
     episodes: Episodes, extract: Callable[[Tensor], Features]
-) -> list[tuple[Features, list[Features], list[Tensor]]]:
+) -> tuple[list[Features], list[Features]]:
     """Extract features, once for each crop.
 
     Args:
@@ -69,14 +69,10 @@ def episode_features(
         extract: Turns normalised crops ``(n, 3, c, c)`` into features, one ``(n, D_l, h, w)`` per layer.
 
     Returns:
-        Per episode the features of the query, of its support crops, and the masks of these.
+        The features of each query, and of each support crop.
     """
     queries = one_by_one(extract(episodes.queries))
-    bank = queries if episodes.crops is None else one_by_one(extract(episodes.crops))
-    return [
-        (query, [bank[i] for i in rows], [episodes.crop_masks[i].float() for i in rows])
-        for query, rows in zip(queries, episodes.members, strict=True)
-    ]
+    return queries, queries if episodes.crops is None else one_by_one(extract(episodes.crops))
 
 
 def one_by_one(features: Features) -> list[Features]:

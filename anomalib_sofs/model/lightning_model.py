@@ -55,7 +55,7 @@ from .segmented_batch import check_finite, segment_batch
 from .support import SupportSet
 from .torch_model import SofsModel
 from .weights import Built, built_for, load_into, packaged_weights, read_state
-from .witness import Witness
+from .witness import Witness, say_no_effect
 
 logger = logging.getLogger(__name__)
 
@@ -338,7 +338,9 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
 
     def _hear_witness(self, loaders: Any) -> None:
         """Let the images of the run show what is usual, where they are to."""
-        if self.witness:
+        if self.witness and self.model.support.normal:
+            say_no_effect("anomaly detection compares with its normal images already")
+        elif self.witness:
             self._witness = Witness(self.model, image_files(loaders))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -464,4 +466,6 @@ class Sofs(SofsExport, AnomalibModule):  # type: ignore[misc]  # anomalib's to_o
 
     def prepare_export(self) -> None:
         """Encode the support folder, or the normal training images where there is no support yet."""
+        if self.witness:
+            say_no_effect("what is exported sees one image at a time, and no folder")
         self.prepare_support()

@@ -35,6 +35,15 @@ TOP = 0.05
 """Share of the cells of an image, the most unusual ones, that its score is the mean of."""
 
 
+def say_no_effect(why: str) -> None:
+    """Say once that ``witness`` changes nothing here, and what does."""
+    warn_once(
+        f"witness {why}",
+        "witness=True changes nothing here: %s. Good images (good=FOLDER, --model.good FOLDER) count everywhere.",
+        why,
+    )
+
+
 class Witness:
     """What the most usual of the images that are searched show.
 

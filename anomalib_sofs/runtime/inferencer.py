@@ -20,7 +20,8 @@ from anomalib_sofs.model.examples import Examples, record_of
 from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector
 from anomalib_sofs.model.normality.detector import Prediction as Found
 from anomalib_sofs.model.probabilities import LIMIT, only_inside, probabilities
-from anomalib_sofs.model.relation.marks import Channels, Look, encode_marks, stacked
+from anomalib_sofs.model.relation.description import Channels
+from anomalib_sofs.model.relation.marks import Look, encode_marks, stacked
 from anomalib_sofs.model.relation.whole_image import judged, weighed
 from anomalib_sofs.model.support_crops import SupportCrops, say_resized
 from anomalib_sofs.results.regions import describe_region, find_regions

@@ -155,7 +155,7 @@ class WindowQueue:
 
     def judge(self, window: NDArray[Any], receiver: Any) -> None:
         """Judge a window ``(1, 3, h, w)`` as soon as a request is free; what is seen goes to the receiver."""
-        named = {"windows": as_floats(window), **self._fixed}
+        named = {"windows": np.ascontiguousarray(as_floats(window)), **self._fixed}
         self._queue.start_async([named[name] for name in self._names], userdata=receiver)
         self.check()
 

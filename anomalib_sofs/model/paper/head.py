@@ -206,10 +206,10 @@ class PaperHead(nn.Module):
     def loss(self, backbone: Backbone, episodes: Episodes) -> Tensor:
         """Classify every query by its own support crops, and compare with its mask on the patch grid."""
         rows = []
-        for query, features, masks in episode_features(episodes, partial(self.features, backbone)):
-            encoding = self.encode_class(
-                [torch.cat(layer) for layer in zip(*features, strict=True)], torch.stack(masks)
-            )
+        queries, crops = episode_features(episodes, partial(self.features, backbone))
+        for query, members in zip(queries, episodes.members, strict=True):
+            layers = zip(*(crops[i] for i in members), strict=True)
+            encoding = self.encode_class([torch.cat(layer) for layer in layers], episodes.crop_masks[members].float())
             rows.append(self.classify(query, [encoding])[:, 0])
         return self.grid_loss(torch.cat(rows), episodes.masks.float())
 

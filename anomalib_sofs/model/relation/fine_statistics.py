@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from anomalib_sofs.arrays import Array, cell_means
+from anomalib_sofs.arrays import Array
 
 from .discriminant import (
-    clear_background,
     directions_by_layer,
     discriminant,
     mean_cell,
@@ -41,19 +40,17 @@ class FineImage(NamedTuple):
     contrast: Array | None  # (C,) defect minus background; None for a normal image
 
 
-def reduce_fine(grid: Array, mask: Array, ignored: Array | None = None) -> FineImage:
+def reduce_fine(grid: Array, share: Array, clear: Array) -> FineImage:
     """Reduce one support image.
 
     Args:
         grid: ``(C, 2h, 2w)``, see :func:`.fine_maps.fine_grid`.
-        mask: Mask share of each cell ``(2h, 2w)``, 0..1.
-        ignored: Share of each cell that is neither defect nor background ``(2h, 2w)``; ``None`` for none.
+        share: Share of each cell that is defect ``(2h, 2w)``, 0..1.
+        clear: Which cells of the coarse grid are background ``(h, w)``.
     """
     xp = array_namespace(grid)
-    planes = (mask, xp.zeros_like(mask) if ignored is None else ignored)
-    clear = clear_background(*(cell_means(plane, 2) for plane in planes))
     clear = xp.reshape(xp.repeat(xp.repeat(clear, 2, axis=0), 2, axis=1), (-1,))
-    x, share = xp.reshape(grid, (grid.shape[0], -1)), xp.reshape(mask, (-1,))
+    x, share = xp.reshape(grid, (grid.shape[0], -1)), xp.reshape(share, (-1,))
     x = x - mean_cell(x, clear)[:, None]
     (hit,) = xp.nonzero(share > 0)
     contrast = weighted_mean(xp.take(x, hit, axis=1).T, share[hit]) if hit.shape[0] else None

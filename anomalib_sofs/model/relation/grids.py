@@ -12,9 +12,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.backbone import Backbone, is_transformer
 
+from .description import CELL, Channels, Features
 from .fine_maps import fine_grid
 from .maps import patch_grid
-from .marks import CELL, Channels, Features
 
 STRIDES = [2, 4, 8, 16, 32]
 """Of the layers of a CNN; the anomaly detector reads the last one."""

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.arrays import full_precision
 from anomalib_sofs.model.backbone import Backbone
 from anomalib_sofs.model.downsampling import downsample_mask
@@ -17,13 +16,14 @@ from anomalib_sofs.model.modes import evaluating
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.windows import Windows, apply_in_windows
 
+from .description import FINE_PREFIX, describe, describe_episodes
 from .discriminant import mean_of
 from .exposure import equalise_exposure
 from .fine_maps import relate_fine
 from .fine_statistics import FineRelations
 from .grids import Grids
 from .maps import relate
-from .marks import FINE_PREFIX, Look, describe, encode_marks, stacked
+from .marks import Look, encode_marks, stacked
 from .network import RelationNet, relation_loss
 from .rejections import KEY
 from .self_support import self_supported
@@ -110,7 +110,7 @@ class RelationHead(nn.Module):
     def statistics(
         self, features: Iterable[Features], masks: Sequence[Tensor], labels: Sequence[str]
     ) -> dict[str, Encoding]:
-        """Describe each class by closed forms, see :func:`.marks.describe`."""
+        """Describe each class by closed forms, see :func:`.description.describe`."""
         return describe(features, masks, labels, self.channels)
 
     # -- query ---------------------------------------------------------------------------------------------------------
@@ -172,12 +172,13 @@ class RelationHead(nn.Module):
     # -- training ------------------------------------------------------------------------------------------------------
 
     def loss(self, backbone: Backbone, episodes: Episodes) -> Tensor:
-        """Relate every query to its support crops, and judge all of them together."""
+        """Relate every query to its support crops, each of which is reduced once, and judge all of them together."""
+        queries, crops = episode_features(episodes, partial(self.features, backbone))
+        described = describe_episodes(crops, list(episodes.crop_masks.float()), episodes.members, self.channels)
         related = []
-        for query, features, masks in episode_features(episodes, partial(self.features, backbone)):
-            encodings = self.statistics(features, masks, [DEFECT] * len(masks))
+        for query, encoding in zip(queries, described, strict=True):
             with full_precision(query[0]):
-                related.append(self.relate(query, stacked(list(encodings.values()))))
+                related.append(self.relate(query, stacked([encoding])))
         outputs = self.decide(*(torch.cat(parts) for parts in zip(*related, strict=True)))
         target = downsample_mask(episodes.masks.float(), (outputs.shape[-2], outputs.shape[-1]))[:, None]
         return relation_loss(outputs[:, :1].float(), outputs[:, 1, 0, 0].float(), target)

@@ -4,34 +4,26 @@ Written once for PyTorch and for the runtime without it. The two networks come i
 a window, one takes a first and a second look at them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from array_api_compat import array_namespace
 
-from anomalib_sofs.arrays import Array, as_given, bilinear, cell_means, full_precision, to_numpy
+from anomalib_sofs.arrays import Array, as_given, bilinear, full_precision, to_numpy
 
 from .calibration import marked_level, shift
+from .description import Channels, Encoding, Features, describe
 from .discriminant import mean_of
 from .evidence import region_pixels
-from .fine_statistics import FineImage, encode_fine, reduce_fine
 from .rejections import KEY, Rejected, level_slopes, rejected_regions
 from .self_support import standing_out
-from .statistics import encode_support
 
 if TYPE_CHECKING:
     from anomalib_sofs.model.support_crops import SupportCrops
 
-CELL = 4
-"""Native pixels across a cell of the grid; 8 of the enlarged image."""
-FINE_PREFIX = "fine_"
-"""Of the names in an encoding."""
 SHARED = frozenset({"scale", "mean", "precision", "background"})
 """Names in an encoding of what the classes of a support set have in common."""
 
-Encoding = dict[str, Array]
-Features = list[Array]
-"""The coarse grid ``(n, C, h, w)`` and the fine one ``(n, F, 2h, 2w)`` of n windows."""
 Extract = Callable[[Array], Features]
 """Turns windows ``(n, 3, 4h, 4w)`` into features."""
 
@@ -49,13 +41,6 @@ FirstLook = Callable[[Features, Encoding], Array]
 """Judges features by the encoding of K classes, stacked: logits on the fine grid ``(n, K, 2h, 2w)``."""
 Looks = Callable[[Features, Encoding], Look]
 """Judges them twice."""
-
-
-class Channels(NamedTuple):
-    """Channels of the feature layers in the two grids."""
-
-    coarse: Sequence[int]
-    fine: Sequence[int]
 
 
 def stacked(encodings: Sequence[Encoding]) -> Encoding:
@@ -79,49 +64,6 @@ def encode_marks(
     if crops.support.shows_rejected:
         return told_apart(encodings, extract, look, crops.with_rejected)
     return encodings
-
-
-def describe(
-    features: Iterable[Features],
-    masks: Sequence[Array],
-    labels: Sequence[str],
-    channels: Channels,
-    ignored: Sequence[Array] | None = None,
-) -> dict[str, Encoding]:
-    """Describe each class by closed forms; crops without defect add to the background only.
-
-    Args:
-        features: Of the support crops, of any sizes.
-        masks: Per crop the share of each pixel that is defect ``(h, w)``, 0..1.
-        labels: Their classes.
-        channels: Of the layers in the grids.
-        ignored: Per crop which pixels count for nothing ``(h, w)``; ``None`` if all do.
-    """
-    if ignored is None:
-        ignored = [array_namespace(mask).zeros_like(mask) for mask in masks]
-    fine_images: list[FineImage] = []
-
-    def grids() -> Iterator[Array]:
-        # one pass: the features of a crop are extracted when its turn comes, and not kept
-        for (grid, fine), mask, unclear in zip(features, masks, ignored, strict=True):
-            shares = (as_given(to_numpy(cell_means(plane, CELL // 2)), fine) for plane in (mask, unclear))
-            with full_precision(fine):
-                fine_images.append(reduce_fine(fine[0, ...], *shares))
-            yield grid[0, ...]
-
-    with full_precision(masks[0]):
-        coarse = encode_support(
-            grids(),
-            [cell_means(mask, CELL) for mask in masks],
-            labels,
-            channels.coarse,
-            [cell_means(plane, CELL) for plane in ignored],
-        )
-        fine = encode_fine(fine_images, labels, channels.fine)
-    return {
-        name: relations._asdict() | {f"{FINE_PREFIX}{key}": value for key, value in fine[name]._asdict().items()}
-        for name, relations in coarse.items()
-    }
 
 
 def calibrated(

@@ -1,14 +1,13 @@
 """The support half of the relations: what separates the marked defect from its background, in closed form."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from array_api_compat import array_namespace, device
 
-from anomalib_sofs.arrays import Array, as_given, by_layer, drawn, to_numpy, unit
+from anomalib_sofs.arrays import Array, by_layer, drawn, to_numpy, unit
 
 from .discriminant import (
-    clear_background,
     directions_by_layer,
     discriminant,
     mean_cell,
@@ -47,7 +46,7 @@ def _unit_by_layer(x: Array, channels: Sequence[int]) -> Array:
     return array_namespace(x).concat([unit(layer, 1) for layer in by_layer(x, channels)], axis=1)
 
 
-class _Image(NamedTuple):
+class CoarseImage(NamedTuple):
     """What stays of one support image: statistics of its background, and its defect cells.
 
     All cells are centred on the mean of its own background. Its features are not kept, so that memory stays bounded
@@ -58,23 +57,30 @@ class _Image(NamedTuple):
     second: Array  # (C, C) second moment of the background
     local_mean: Array  # (C,) of the background less its surroundings
     local_second: Array  # (C, C)
-    exemplars: Array  # (e, C) chosen background cells
     area: Array  # () share of the image that is defect
     share: Array  # (d,) mask share of the defect cells
     defect: Array  # (d, C)
     local_defect: Array  # (d, C)
 
 
-def _reduce(grid: Array, share: Array, bg: Array, exemplars: Sequence[int]) -> _Image:
+def reduce_coarse(grid: Array, share: Array, clear: Array) -> CoarseImage:
+    """Reduce one support image.
+
+    Args:
+        grid: ``(C, h, w)``, see ``patch_grid``.
+        share: Share of each cell that is defect ``(h, w)``, 0..1; all 0 for a normal image, which adds to the
+            background and never dilutes the contrast.
+        clear: Which cells are its background ``(h, w)``, see :func:`.discriminant.clear_background`.
+    """
     xp = array_namespace(grid)
-    (clear,), (hit,) = xp.nonzero(bg), xp.nonzero(share > 0)
-    chosen = xp.take(clear, xp.asarray(exemplars, dtype=xp.int64, device=device(grid)), axis=0)
+    share, bg = (xp.reshape(plane, (-1,)) for plane in (share, clear))
+    (hit,) = xp.nonzero(share > 0)
     x, local = (xp.reshape(planes, (grid.shape[0], -1)) for planes in (grid, grid - surround(grid)))
     mean = mean_cell(x, bg)
     x = x - mean[:, None]
-    return _Image(
+    return CoarseImage(
         mean, second_moment(x, bg), mean_cell(local, bg), second_moment(local, bg),
-        _rows(x, chosen), xp.mean(share), share[hit], _rows(x, hit), _rows(local, hit),
+        xp.mean(share), share[hit], _rows(x, hit), _rows(local, hit),
     )  # fmt: skip
 
 
@@ -83,39 +89,39 @@ def _rows(cells: Array, chosen: Array) -> Array:
     return array_namespace(cells).take(cells, chosen, axis=1).T
 
 
-def _reduced(grids: Iterable[Array], masks: Sequence[Array], ignored: Sequence[Array]) -> list[_Image]:
-    """Reduce the images one by one; the exemplars are drawn from the background cells of all of them."""
-    backgrounds = [clear_background(*planes) for planes in zip(masks, ignored, strict=True)]
-    counts = [int(array_namespace(background).count_nonzero(background)) for background in backgrounds]
-    chosen = drawn(sum(counts), BACKGROUND_CELLS)
-    images, start = [], 0
-    for grid, mask, background, count in zip(grids, masks, backgrounds, counts, strict=True):
-        share, clear = (as_given(to_numpy(plane).reshape(-1), grid) for plane in (mask, background))
-        images.append(_reduce(grid, share, clear, [row - start for row in chosen if start <= row < start + count]))
-        start += count
-    return images
+def exemplars(grid: Array, image: CoarseImage, chosen: Sequence[int]) -> Array:
+    """Return some cells ``(e, C)`` of the image's grid ``(C, h, w)``, by their numbers, centred as all of them are."""
+    xp = array_namespace(grid)
+    numbers = xp.asarray(chosen, dtype=xp.int64, device=device(grid))
+    return _rows(xp.reshape(grid, (grid.shape[0], -1)), numbers) - image.mean
 
 
-def encode_support(
-    grids: Iterable[Array],
-    masks: Sequence[Array],
-    labels: Sequence[str],
-    channels: Sequence[int],
-    ignored: Sequence[Array] | None = None,
+def draw_exemplars(clear: Sequence[Array]) -> list[list[int]]:
+    """Draw ``BACKGROUND_CELLS`` of the background cells of all images, planes ``(h, w)``: their numbers, by image."""
+    cells = [to_numpy(plane).reshape(-1).nonzero()[0] for plane in clear]
+    rows = drawn(sum(map(len, cells)), BACKGROUND_CELLS)
+    chosen, start = [], 0
+    for numbers in cells:
+        end = start + len(numbers)
+        chosen.append([int(numbers[row - start]) for row in rows if start <= row < end])
+        start = end
+    return chosen
+
+
+def encode_coarse(
+    images: Sequence[CoarseImage], background: Sequence[Array], labels: Sequence[str], channels: Sequence[int]
 ) -> dict[str, SupportRelations]:
-    """Reduce annotated images to what a query is compared with.
+    """Merge support images to what a query is compared with.
 
     Covariance and contrast are taken within each image, against its own background, and averaged, each image counting
     the same: what differs between support images (light, position) must not look like a defect. The background is that
     of all images, whatever their class.
 
     Args:
-        grids: Per support image ``(C, h, w)``, see ``patch_grid``; sizes may differ.
-        masks: Per support image the mask share of each cell ``(h, w)``, 0..1; all 0 for a normal image, which adds to
-            the background and never dilutes the contrast.
-        labels: Per support image its defect class; of no account for normal images.
+        images: The images.
+        background: Per image some of its background cells ``(e, C)``, see :func:`exemplars`.
+        labels: Per image its defect class; of no account for normal images.
         channels: Channels of the three layers in the grid, ``(24, 40, 112)``.
-        ignored: Per support image the share of each cell that counts for nothing ``(h, w)``; ``None`` for none.
 
     Returns:
         The encoding of each class, by name.
@@ -123,10 +129,7 @@ def encode_support(
     Raises:
         ValueError: If no support image shows a defect.
     """
-    if ignored is None:
-        ignored = [array_namespace(mask).zeros_like(mask) for mask in masks]
-    images = _reduced(grids, masks, ignored)
-    marked: dict[str, list[_Image]] = {}
+    marked: dict[str, list[CoarseImage]] = {}
     for image, label in zip(images, labels, strict=True):
         if image.share.shape[0]:
             marked.setdefault(label, []).append(image)
@@ -142,7 +145,7 @@ def encode_support(
     local_covariance = second - local_mean[:, None] * local_mean
 
     precision = xp.linalg.inv(shrunk(covariance, 1.0))
-    background = _unit_by_layer(xp.concat([i.exemplars for i in images], axis=0) * scale, channels)
+    nearest = _unit_by_layer(xp.concat(list(background), axis=0) * scale, channels)
     mean = mean_of(i.mean for i in images)
 
     encoded = {}
@@ -162,7 +165,7 @@ def encode_support(
         chosen = xp.asarray(drawn(core.shape[0], DEFECT_CELLS), dtype=xp.int64, device=device(core))
         area = mean_of(i.area for i in rows).clip(*AREAS)
         encoded[label] = SupportRelations(
-            scale, mean, precision, background, contrast, directions, xp.sqrt(spread.clip(1e-8, None)),
+            scale, mean, precision, nearest, contrast, directions, xp.sqrt(spread.clip(1e-8, None)),
             _unit_by_layer(xp.take(core, chosen, axis=0), channels), xp.log(area / (1 - area)),
         )  # fmt: skip
     return encoded

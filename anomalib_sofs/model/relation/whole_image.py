@@ -4,9 +4,10 @@ from array_api_compat import array_namespace, device
 
 from anomalib_sofs.arrays import Array
 
+from .description import Encoding
 from .evidence import NO_PIXEL, suppress_weak
 from .extent import cut_at_half_peak
-from .marks import Encoding, Look
+from .marks import Look
 
 
 def weighed(look: Look, classes: Encoding) -> Array:

@@ -17,8 +17,8 @@ from .images import as_floats
 Array: TypeAlias = Any
 """An array of numpy or a tensor of torch; what is returned is of the library, and on the device, of what was given."""
 
-CHUNK = 2**22
-"""Values of which numpy looks for the largest at once: it sorts a copy."""
+CHUNK = 2**20
+"""Values among which the largest are looked for at once: a copy of them is sorted."""
 
 
 def to_numpy(x: Array) -> NDArray[Any]:
@@ -40,11 +40,11 @@ def full_precision(x: Array) -> Iterator[None]:
     if not is_torch_array(x):
         yield
         return
-    import torch  # noqa: PLC0415 - whoever has a tensor has torch
-
-    if torch.compiler.is_compiling():
+    if _exporting():
         yield
         return
+    import torch  # noqa: PLC0415 - whoever has a tensor has torch
+
     with torch.autocast(x.device.type, enabled=False):
         yield
 
@@ -119,10 +119,8 @@ def highest_around(x: Array) -> Array:
 def largest(x: Array, count: int, fill: float) -> Array:
     """Return the ``count`` largest values along the last axis, descending; ``fill`` where there are fewer."""
     if is_torch_array(x):
-        from torch.nn import functional as F  # noqa: N812, PLC0415
-
-        # room for fewer, without a branch on their number: it would not export
-        return F.pad(x, (0, count), value=fill).topk(count)[0]
+        parts = [x] if _exporting() else x.split(CHUNK, dim=-1)
+        return _most(array_namespace(x).concat([_most(part, count, fill) for part in parts], axis=-1), count, fill)
     rows = x.reshape(-1, x.shape[-1])
     found = np.full((len(rows), count), fill, dtype=x.dtype)
     for start in range(0, x.shape[-1], CHUNK):
@@ -131,10 +129,23 @@ def largest(x: Array, count: int, fill: float) -> Array:
     return -np.sort(-found, axis=1).reshape(*x.shape[:-1], count)
 
 
+def _most(x: Array, count: int, fill: float) -> Array:
+    from torch.nn import functional as F  # noqa: N812, PLC0415
+
+    # room for fewer, without a branch on their number: it would not export
+    return F.pad(x, (0, count), value=fill).topk(count)[0]
+
+
+def _exporting() -> bool:
+    import torch  # noqa: PLC0415 - whoever has a tensor has torch
+
+    return torch.compiler.is_compiling()
+
+
 def largest_pixels(maps: Array, count: int, fill: float) -> Array:
     """Return the ``count`` largest values of each map ``(B, K, H, W)``, as :func:`largest` does, ``(B, K, count)``."""
-    if is_torch_array(maps):
-        maps = largest(maps, count, fill)  # of each row first: a whole image would be sorted in copies of it
+    if is_torch_array(maps) and _exporting():
+        maps = largest(maps, count, fill)  # of each row first: a graph of any size has no chunks
     return largest(array_namespace(maps).reshape(maps, (*maps.shape[:2], -1)), count, fill)
 
 

@@ -50,6 +50,16 @@ def test_a_defect_lies_one_above_its_background_in_any_light(seed, shade, shots)
     assert float(maps["both_sigma"][mask > 0].min()) > float(maps["both_sigma"][mask == 0].max())
 
 
+def test_maps_do_not_depend_on_the_order_in_memory():
+    """Convolutions leave the channels of a cell together, files do not."""
+    (grid, mask), (other, _) = picture(1), picture(2)
+    (encoding,) = encode_fine([reduced(grid, mask)], ["pit"], CHANNELS).values()
+    plain, swapped = (
+        relate_fine(x, _stacked([encoding])) for x in (other[None], other[None].to(memory_format=torch.channels_last))
+    )
+    torch.testing.assert_close(plain, swapped, atol=1e-5, rtol=0)
+
+
 def test_classes_share_a_background_and_not_a_direction():
     (one, mask), (other, _) = picture(1), picture(2)
     other = other - 2 * mask * DEFECT[:, None, None]  # the opposite defect

@@ -22,6 +22,7 @@ from anomalib_sofs.model.heads import build_head
 from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS
 from anomalib_sofs.model.relation.maps import MAPS
 from anomalib_sofs.model.relation.marks import stacked
+from anomalib_sofs.model.relation.network import inputs
 from anomalib_sofs.model.support_crops import SupportCrops
 from anomalib_sofs.model.support_windows import covers_much, place_windows
 
@@ -381,7 +382,7 @@ def test_the_share_of_defect_on_the_support_moves_every_logit_alike():
     maps, fine = torch.randn(1, MAPS, 8, 12, generator=generator), torch.randn(1, 7, 16, 24, generator=generator)
     more = maps.clone()
     more[:, -1] += 2
-    (one, vote), (other, same) = net(maps, fine), net(more, fine)
+    (one, vote), (other, same) = (net(*inputs(given, fine)) for given in (maps, more))
     assert one.shape == (1, 1, 16, 24)
     torch.testing.assert_close(other - one, torch.full_like(one, 2), atol=1e-4, rtol=0)
     assert torch.equal(vote, same)
@@ -391,7 +392,7 @@ def test_the_share_of_defect_on_the_support_moves_every_logit_alike():
 def test_the_networks_are_averaged():
     head = default_model().head
     maps, fine = torch.randn(1, MAPS, 8, 12), torch.randn(1, 7, 16, 24)
-    (one, vote), (other, other_vote) = (net(maps, fine) for net in head.nets)
+    (one, vote), (other, other_vote) = (net(*inputs(maps, fine)) for net in head.nets)
     result = head.decide(maps, fine)
     torch.testing.assert_close(result[:, :1], (one + other) / 2)
     torch.testing.assert_close(result[:, 1], ((vote + other_vote) / 2).expand(1, 16, 24))

@@ -23,7 +23,7 @@ from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
 from anomalib_sofs.model.relation.head import MEMBERS, RelationHead
 from anomalib_sofs.model.relation.maps import RELATIONS
 from anomalib_sofs.model.relation.marks import stacked
-from anomalib_sofs.model.relation.network import RelationNet, relation_loss
+from anomalib_sofs.model.relation.network import RelationNet, inputs, relation_loss
 from anomalib_sofs.model.torch_model import SofsModel
 
 CONTRASTS = RELATIONS.index("local_sigma") + 1
@@ -184,8 +184,7 @@ def fit(items: list[Item], steps: int, seed: int, device: str = "cpu") -> Relati
     batches, total = _batches(items, BATCH, random.Random(seed)), torch.zeros((), device=device)
     for step in range(1, steps + 1):
         *maps, target = next(batches)
-        inputs = (varied.contiguous(memory_format=torch.channels_last) for varied in _varied(*maps))
-        loss = relation_loss(*net(*inputs), target)
+        loss = relation_loss(*net(*inputs(*_varied(*maps))), target)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)

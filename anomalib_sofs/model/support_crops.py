@@ -226,4 +226,4 @@ def _say_left_out(path: str, windows: int, most: int) -> None:
 
 def digest(values: Array) -> bytes:
     """Return what stands for the content of a tensor."""
-    return hashlib.blake2b(to_numpy(values).tobytes(), digest_size=16).digest()
+    return hashlib.sha256(to_numpy(values).tobytes()).digest()[:16]  # processors have instructions for it

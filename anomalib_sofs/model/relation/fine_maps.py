@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_sofs.model.modes import recording
+
 from .fine_statistics import BOTH, FineRelations
 from .maps import CLIP, bounded
 from .surround import surround
@@ -43,9 +45,12 @@ def relate_fine(grid: Tensor, classes: FineRelations) -> Tensor:
     b, _, h, w = grid.shape
     k = classes.directions.shape[0]
     sigma = classes.sigma[None, :, None, None]
-    # cell by cell, as convolutions leave them in memory: nothing is reordered
-    along = grid.permute(0, 2, 3, 1).flatten(1, 2) @ classes.directions.flatten(0, 1).T
-    along = along.transpose(1, 2).reshape(b, k, -1, h * w)
+    directions = classes.directions.flatten(0, 1)
+    if not recording() and grid.is_contiguous():  # as a file has them
+        along = directions @ grid.flatten(2)
+    else:  # cell by cell, as convolutions leave them in memory: nothing is reordered
+        along = (grid.permute(0, 2, 3, 1).flatten(1, 2) @ directions.T).transpose(1, 2)
+    along = along.reshape(b, k, -1, h * w)
     # centred on the query's own mean afterwards: there are fewer maps than channels
     along = (along - along.mean(3, keepdim=True)).reshape(b, k, -1, h, w)
     both = along[:, :, BOTH]

@@ -24,7 +24,7 @@ from .fine_statistics import FineRelations
 from .grids import Grids
 from .maps import relate
 from .marks import Look, encode_marks, stacked
-from .network import RelationNet, relation_loss
+from .network import RelationNet, inputs, relation_loss
 from .rejections import KEY
 from .self_support import self_supported
 from .statistics import SupportRelations
@@ -166,7 +166,9 @@ class RelationHead(nn.Module):
         Returns:
             The logit, which includes the vote on the whole window, and that vote, ``(B, 2, 2h, 2w)``.
         """
-        logits, vote = map(mean_of, zip(*(net(maps, fine) for net in self.nets), strict=True))
+        like = next(self.parameters())
+        seen = inputs(maps.to(like), fine.to(like))
+        logits, vote = map(mean_of, zip(*(net(*seen) for net in self.nets), strict=True))
         return torch.cat([logits, vote[:, None, None, None].expand_as(logits)], dim=1)
 
     # -- training ------------------------------------------------------------------------------------------------------

@@ -95,9 +95,9 @@ def relate(grid: Tensor, classes: SupportRelations, channels: Sequence[int]) -> 
     main = directions[:, MAIN]  # (K, C)
     sigma = classes.sigma[..., None]  # (K, 6, 1)
 
-    x = grid.flatten(2) * classes.scale[:, None]  # (B, C, n)
-    own = x.mean(2, keepdim=True)
-    x = x - own
+    scale = classes.scale[:, None]
+    own = grid.mean((2, 3))[..., None] * scale  # (B, C, 1)
+    x = torch.addcmul(-own, grid.flatten(2), scale)  # (B, C, n)
     along = (directions.flatten(0, 1) @ x).view(b, k, -1, h * w)
     full = along[:, :, MAIN]
     support_centred = full + main @ (own - (classes.mean * classes.scale)[:, None])

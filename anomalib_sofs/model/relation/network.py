@@ -1,6 +1,7 @@
 """The only trained part: relation maps in, defect logits out. It sees no features, so it suits other objects, too."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,28 @@ class _Block(nn.Module):
         return x + self.b(F.relu(self.a(self.bn(self.dw(x)))))
 
 
+class Inputs(NamedTuple):
+    """What networks see: each map as it is, and standardised."""
+
+    maps: Tensor  # (B, 2 * len(RELATIONS), h, w)
+    fine: Tensor  # (B, 2 * len(FINE_RELATIONS), 2h, 2w)
+    odds: Tensor  # (B,) of the support
+
+
+def inputs(maps: Tensor, fine: Tensor) -> Inputs:
+    """Prepare relations for networks, once for all of them.
+
+    Args:
+        maps: ``(B, MAPS, h, w)``, see :func:`~anomalib_sofs.model.relation.maps.relate`.
+        fine: ``(B, 7, 2h, 2w)``, see :func:`~anomalib_sofs.model.relation.fine_maps.relate_fine`.
+    """
+    if not recording():  # engines choose an order of their own
+        maps, fine = (x.contiguous(memory_format=torch.channels_last) for x in (maps, fine))
+    maps, odds = maps[:, :-1], maps[:, -1, 0, 0]
+    twice, fine_twice = (torch.cat([x, standardised(x)], dim=1) for x in (maps, fine))
+    return Inputs(twice, fine_twice, odds)
+
+
 class RelationNet(nn.Module):
     """Small U-Net over the relation maps, refined by those of a grid twice as fine, with a vote on the whole image."""
 
@@ -61,23 +84,19 @@ class RelationNet(nn.Module):
         )  # fmt: skip
         nn.init.constant_(self.fine.get_parameter("4.bias"), -2.0)  # most pixels are good
 
-    def forward(self, maps: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor, fine: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
         """Turn relations into logits.
 
         Args:
-            maps: ``(B, MAPS, h, w)``, see :func:`~anomalib_sofs.model.relation.maps.relate`; h and w multiples of 4.
-            fine: ``(B, 7, 2h, 2w)``, see :func:`~anomalib_sofs.model.relation.fine_maps.relate_fine`.
+            maps: See :class:`Inputs`; h and w multiples of 4.
+            fine: Likewise.
+            odds: Likewise.
 
         Returns:
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
             it silences good parts as a whole.
         """
-        like = self.out.weight
-        maps, fine = maps.to(like), fine.to(like)
-        if not recording():  # engines choose an order of their own
-            maps, fine = (x.contiguous(memory_format=torch.channels_last) for x in (maps, fine))
-        maps, odds = maps[:, :-1], maps[:, -1, 0, 0]
-        x = self.stem(torch.cat([maps, standardised(maps)], dim=1))
+        x = self.stem(maps)
         skips: list[Tensor] = []
         for level, encode in enumerate(self.enc):
             if level:
@@ -90,7 +109,7 @@ class RelationNet(nn.Module):
             x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = self.dec[level](skips[level] + x)
         x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.fine(torch.cat([x, fine, standardised(fine)], dim=1))
+        x = self.fine(torch.cat([x, fine], dim=1))
         # how much of the support is defect is what to expect of a query: Bayes' rule for another base rate
         everywhere = vote + odds - USUAL_ODDS
         return (x + everywhere[:, None, None, None]).float(), vote.float()

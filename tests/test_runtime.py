@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.utils import save_image
 
 from anomalib_sofs import Sofs, SofsInferencer, SupportSet, export_bundle
 from anomalib_sofs.benchmark.__main__ import main
-from anomalib_sofs.deploy.bundle import encoded
+from anomalib_sofs.deploy.bundle import BundleParityError, encoded
 from anomalib_sofs.deploy.gate import Found, PrecisionError, check
 from anomalib_sofs.deploy.quantisation import quantise
 from anomalib_sofs.model.false_alarms import GoodImages
@@ -30,6 +31,7 @@ from anomalib_sofs.runtime.watch import watch
 from .conftest import REPOSITORY
 from .helpers_model import marked, surface
 from .helpers_scripts import run
+from .test_contrast import good_images
 
 WINDOW = 128
 
@@ -258,6 +260,22 @@ def test_good_parts_alone_find_whatever_is_off_as_pytorch_does(model, inferencer
     finally:
         model.set_support(support_of(PIT, BUMP, labels=["pit", "bump"]))
         model.model.support = before
+
+
+def test_a_bundle_is_compared_on_images_of_its_support_set_and_on_good_ones(model, tmp_path, monkeypatch):
+    """On random images contrast hardly shows."""
+    encoding = model.model.support
+    try:
+        good = good_images(4)  # all have a dark patch, which would be found
+        model.set_support(support_of(PIT), GoodImages(good, 0.25))
+        save_image(good[0], tmp_path / "a.png")
+        model.model.support.record["good"] = [str(tmp_path / "a.png")]
+        monkeypatch.setattr("anomalib_sofs.runtime.inferencer.contrasted", lambda logits, _deviation: logits)
+        with pytest.raises(BundleParityError, match=r"differs from PyTorch by .* on a\.png \(140 x 120 pixels\)"):
+            export_bundle(model, tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+    finally:
+        model.model.support = encoding
 
 
 def test_good_parts_are_contrast_on_the_line_as_in_pytorch(model, inferencer, tmp_path):

@@ -15,6 +15,7 @@ from anomalib_sofs.arrays import to_numpy
 from anomalib_sofs.model.encoding import SupportEncoding
 from anomalib_sofs.model.examples import Examples
 from anomalib_sofs.model.exporting.mixin import without_gradients
+from anomalib_sofs.model.exporting.parity import probe_files, probes
 from anomalib_sofs.model.modes import evaluating
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.support import SupportSet
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 ALLOWED = 1e-3
 """Largest difference of maps and scores from PyTorch."""
-PROBES = ((70, 113), (600, 545))
-"""Height and width of random images that are compared: sides that no stride divides; the last is several windows."""
 
 
 class BundleParityError(RuntimeError):
@@ -178,13 +177,13 @@ def encoded(support: SupportEncoding, rule: Any = None) -> Encoded:
 
 
 def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
-    """Compare a bundle with PyTorch on random images.
+    """Compare a bundle with PyTorch on random images, and on those that its support set is of.
 
     Raises:
         BundleParityError: If it does something else.
     """
     support = model.model.support
-    sizes = list(PROBES)
+    sizes: list[tuple[int, int] | None] = [None]
     if support.roi is not None:
         if not support.roi.fixed:
             logger.warning(
@@ -193,17 +192,17 @@ def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
             )
             return
         sizes = [(height, width) for height, width, _ in support.roi.masks.values()]
-    for size in sizes:
-        pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    files = probe_files(support.record)
+    for name, image in (probe for size in sizes for probe in probes(files, size)):
+        pixels = (image[0] * 255).round().byte()
         with torch.inference_mode():
-            expected = model.model.predict(model.model.normalise(image))
-        found = inferencer.raw(pixels)
+            expected = model.model.predict(model.model.normalise(pixels[None].float() / 255))
+        found = inferencer.raw(pixels.permute(1, 2, 0).numpy())
         difference = max(_largest(found.maps, expected.maps), _largest(found.score, expected.score))
         if not difference <= ALLOWED:  # also where it is no number
             msg = (
-                f"The bundle differs from PyTorch by {difference:.2g} on a random image of {size[1]} x {size[0]} "
-                f"pixels; {ALLOWED:g} is allowed. Nothing was written. Please report this."
+                f"The bundle differs from PyTorch by {difference:.2g} on {name} ({image.shape[3]} x {image.shape[2]} "
+                f"pixels); {ALLOWED:g} is allowed. Nothing was written. Please report this."
             )
             raise BundleParityError(msg)
 

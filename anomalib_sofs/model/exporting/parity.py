@@ -81,7 +81,7 @@ def compare(
     """
     unread = [Path(path).name for path in supports if not Path(path).is_file()]
     rows: list[Difference] = []
-    for name, image in _probes(supports, size):
+    for name, image in probes(supports, size):
         with torch.inference_mode():
             expected = reference(image)
         found = exported(image)
@@ -124,8 +124,13 @@ def _largest(found: Tensor, expected: Tensor) -> float:
     return float((found - expected.cpu()).abs().max())
 
 
-def _probes(supports: Sequence[str], size: tuple[int, int] | None) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and images ``(B, 3, H, W)``: of the support, then random ones."""
+def probes(supports: Sequence[str], size: tuple[int, int] | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and images ``(B, 3, H, W)`` in [0, 1] to compare on: of the support, then random ones.
+
+    Args:
+        supports: Files, see :func:`probe_files`; those that are gone are left out.
+        size: Height and width, where no others may be.
+    """
     for path in supports:
         if Path(path).is_file():
             image = read_image(path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomalib_sofs import Sofs
-from anomalib_sofs.model.relation.evidence import MAX_PIXELS, MIN_EVIDENCE, region_pixels, suppress_weak
+from anomalib_sofs.model.relation.evidence import MAX_PIXELS, MIN_EVIDENCE, region_pixels, shortfall
 
 from .helpers_model import default_model, marked, paper_model, support
 
@@ -18,6 +18,11 @@ def picture(*pixels: float, background: float = -8.0) -> torch.Tensor:
     logits = torch.full((256,), background)
     logits[: len(pixels)] = torch.tensor(pixels)
     return logits.view(1, 1, 16, 16)
+
+
+def suppress_weak(logits, evidence, marked_pixels):
+    """Logits, lowered where there is too little evidence."""
+    return logits - shortfall(logits.amax((2, 3)), evidence, marked_pixels)[..., None, None]
 
 
 def test_enough_evidence_leaves_the_logits_as_they_are():

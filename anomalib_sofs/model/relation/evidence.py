@@ -30,22 +30,21 @@ def region_pixels(mask: Array) -> Array:
     return as_given(np.asarray(sizes[(len(sizes) - 1) // 2], dtype=np.float32), mask)
 
 
-def suppress_weak(logits: Array, evidence: Array, marked: Array) -> Array:
-    """Lower the logits of every image and class that shows too little evidence to 0 and less.
+def shortfall(peak: Array, evidence: Array, marked: Array) -> Array:
+    """Return what lowers the map of every image and class that shows too little evidence to 0 and less ``(B, K)``.
 
-    What is lowered keeps its order, and the images are ordered by their evidence.
+    It is 0 where there is enough. Images that are lowered are ordered by their evidence.
 
     Args:
-        logits: ``(B, K, H, W)``.
+        peak: Largest logit ``(B, K)``.
         evidence: Logits that are weighed ``(B, K, H, W)``.
         marked: Pixels of a marked region of each class ``(K,)``, see :func:`region_pixels`.
     """
-    xp = array_namespace(logits)
+    xp = array_namespace(peak)
     highest = largest_pixels(evidence, MAX_PIXELS, NO_PIXEL)  # (B, K, MAX_PIXELS)
     most = (PIXEL_RATIO * marked).clip(1, MAX_PIXELS)
-    counted = xp.astype(xp.arange(MAX_PIXELS, device=device(logits)) < most[:, None], highest.dtype)
+    counted = xp.astype(xp.arange(MAX_PIXELS, device=device(peak)) < most[:, None], highest.dtype)
     # shares, not a division of the sum: OpenVINO joins that to the sum, and reads the classes as images from K on
     share = counted / xp.sum(counted, axis=1, keepdims=True)
     spare = xp.sum(highest * share, axis=2) - MIN_EVIDENCE
-    peak = xp.max(logits, axis=(2, 3)).clip(0, None)
-    return logits - xp.where(spare > 0, xp.zeros_like(spare), peak - spare)[..., None, None]
+    return xp.where(spare > 0, xp.zeros_like(spare), peak.clip(0, None) - spare)

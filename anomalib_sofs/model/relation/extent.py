@@ -5,8 +5,6 @@ much less sure than the surest find of its image is a false one more often than 
 and, as a rule, one kind of defect.
 """
 
-from array_api_compat import array_namespace
-
 from anomalib_sofs.arrays import Array
 
 SHARE = 0.5
@@ -15,10 +13,9 @@ FREE = 1.0
 """Peak up to which nothing is lowered; beyond, only what it exceeds this by counts."""
 
 
-def cut_at_half_peak(logits: Array) -> Array:
-    """Lower the map of every image and class ``(B, K, H, W)`` by half of its peak; what was above 0 at its peak stays.
+def rim(peak: Array) -> Array:
+    """Return what lowers a map of this peak so that a find ends at half of it; what was above 0 at its peak stays so.
 
     Images keep the order of their peaks.
     """
-    peak = array_namespace(logits).max(logits, axis=(2, 3), keepdims=True)
-    return logits - SHARE * (peak - FREE).clip(0, None)
+    return SHARE * (peak - FREE).clip(0, None)

@@ -5,8 +5,8 @@ from array_api_compat import array_namespace, device
 from anomalib_sofs.arrays import Array
 
 from .description import Encoding
-from .evidence import NO_PIXEL, suppress_weak
-from .extent import cut_at_half_peak
+from .evidence import NO_PIXEL, shortfall
+from .extent import rim
 from .marks import Look
 
 
@@ -35,7 +35,8 @@ def judged(found: Array, classes: Encoding, *, evidence: bool, inside: Array | N
         found = xp.where(inside, found, xp.asarray(NO_PIXEL, dtype=found.dtype, device=device(found)))
     count = found.shape[1] // 2
     logits = found[:, :count, ...]
-    if evidence:
-        logits = suppress_weak(logits, found[:, count:, ...], classes["marked"])
-    del found  # of a large image it is most of the memory
-    return cut_at_half_peak(logits)
+    xp = array_namespace(logits)
+    peak = xp.max(logits, axis=(2, 3))
+    lowered = shortfall(peak, found[:, count:, ...], classes["marked"]) if evidence else xp.zeros_like(peak)
+    lowered = lowered + rim(peak - lowered)
+    return logits - lowered[..., None, None]  # once: maps of a large image are most of the memory

@@ -41,7 +41,7 @@ test-lowest: $(BIN)/anomalib
 	$(PYTHON) -m venv $(LOWEST)
 	$(BIN)/python tools/lowest_versions.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . \
-	    hypothesis onnxruntime pytest pytest-xdist
+	    hypothesis onnxruntime pytest pytest-xdist watchdog
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/anomalib

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from anomalib_sofs.images import IMAGE_SUFFIXES, read_pixels
+from anomalib_sofs.progress import shown
 from anomalib_sofs.results.folder import is_results_folder
 from anomalib_sofs.results.names import common_folder
 
@@ -88,7 +88,7 @@ def check_queries(files: Sequence[Path]) -> Checked:
     images = sorted_out.images
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         found = pool.map(fault, images)
-        reasons = list(track(found, "Checking images", len(images), transient=True, disable=len(images) < MANY))
+        reasons = list(shown(found, "Checking images", len(images), quiet=len(images) < MANY))
     return sorted_out._replace(
         images=[file for file, reason in zip(images, reasons, strict=True) if not reason],
         skipped=[(file, reason) for file, reason in zip(images, reasons, strict=True) if reason],

@@ -149,7 +149,9 @@ def test_draws_are_rows_of_their_own_support_and_a_spread_in_the_table(root, tmp
     values = [row["aupro"] for row in found]
     assert values[0] == values[1] != values[2]
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| plate | SOFS"))
-    assert f" {sum(values) / 3:.3f} ({min(values):.3f} to {max(values):.3f}) " in line
+    least, most = (f"{value:.3f}" for value in (min(values), max(values)))
+    spread = "" if least == most else f" ({least} to {most})"
+    assert f" {sum(values) / 3:.3f}{spread} " in line
 
 
 def test_missing_weights_are_asked_for_once(root, tmp_path, monkeypatch):

@@ -7,10 +7,10 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import rich
 import torch
 from anomalib.data import ImageBatch
 from PIL import Image
+from rich.console import Console
 
 from anomalib_sofs import Sofs
 from anomalib_sofs.model import SofsModel, SupportSet
@@ -448,12 +448,12 @@ def test_a_second_validation_of_an_epoch_encodes_with_the_head_of_now(tmp_path):
     assert float(after.encodings[0]["odds"]) != float(before.encodings[0]["odds"])
 
 
-@pytest.mark.parametrize("count", [2, 20])
-def test_many_supports_show_a_progress_bar(count):
+@pytest.mark.parametrize(("count", "terminal"), [(2, True), (20, True), (20, False)])
+def test_many_supports_show_a_progress_bar_on_a_screen(count, terminal, monkeypatch, capfd):
+    """Elsewhere there is nothing, not even an empty line; and nothing of it among results."""
     screen, small = io.StringIO(), marked(64, 64, (20, 20, 26, 26), seed=1)
-    rich.reconfigure(file=screen, force_terminal=True)
-    try:
-        default_model(64).encode(support(*[small] * count))
-    finally:
-        rich.reconfigure()
-    assert ("Support images" in screen.getvalue()) == (count == 20)
+    monkeypatch.setattr("anomalib_sofs.progress.Console", lambda **_: Console(file=screen, force_terminal=terminal))
+    default_model(64).encode(support(*[small] * count))
+    assert ("Support images" in screen.getvalue()) == (count == 20 and terminal)
+    assert terminal or not screen.getvalue()
+    assert capfd.readouterr().out == ""

@@ -8,11 +8,11 @@ from operator import attrgetter, or_
 from typing import NamedTuple
 
 from array_api_compat import array_namespace
-from rich.progress import track
 
 from anomalib_sofs.annotations.labels import IGNORE
 from anomalib_sofs.annotations.notices import warn_once
 from anomalib_sofs.arrays import Array, grown, to_numpy
+from anomalib_sofs.progress import shown
 from anomalib_sofs.windows import Windows
 
 from .caching import kept
@@ -157,7 +157,7 @@ class SupportCrops:
         images = self.support.images
         by_image = groupby(self._crops, key=attrgetter("source"))
         quiet = len(images) < MANY
-        for number, crops in track(by_image, "Support images", len(images), transient=True, disable=quiet):
+        for number, crops in shown(by_image, "Support images", len(images), quiet=quiet):
             image = images[number]
             content = b"" if self._cache is None else digest(image)
             if self.whole:

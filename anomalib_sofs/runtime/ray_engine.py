@@ -16,8 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.progress import track
-
+from anomalib_sofs.progress import shown
 from anomalib_sofs.query_files import fault, nothing_left, report
 from anomalib_sofs.results.coco_file import coco_name
 from anomalib_sofs.results.names import common_folder, result_stems
@@ -82,7 +81,7 @@ def run_on_ray(bundle: Path, images: str, out: str, *, workers: int | None = Non
             compute=ray.data.ActorPoolStrategy(size=min(cores, blocks)),
             num_cpus=1,
         )
-        for row in track(answers.iter_rows(), "Images", len(rows), transient=True):
+        for row in shown(answers.iter_rows(), "Images", len(rows)):
             if row["failed"]:
                 raise ValueError(row["failed"])
             if row["skipped"]:

@@ -11,10 +11,10 @@ from threading import Condition
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
-from rich.progress import track
 
 from anomalib_sofs.images import read_stored
 from anomalib_sofs.model.normality.detector import Prediction as Found
+from anomalib_sofs.progress import shown
 from anomalib_sofs.query_files import check_queries, list_images, nothing_left, report
 from anomalib_sofs.results.coco_file import CocoDraft, clear_drafts, coco_name, write_coco
 from anomalib_sofs.results.finished import file_state, finished
@@ -165,7 +165,7 @@ class Room:
 def _read_ahead(files: list[Path], pool: ThreadPoolExecutor) -> Iterable[tuple[Path, NDArray[Any]]]:
     waiting: deque[Future[NDArray[Any]]] = deque()
     left = iter(files)
-    for file in track(files, "Images", transient=True, disable=len(files) == 1):
+    for file in shown(files, "Images", len(files), quiet=len(files) == 1):
         while len(waiting) < AHEAD and (following := next(left, None)) is not None:
             waiting.append(pool.submit(read_stored, following))
         yield file, waiting.popleft().result()

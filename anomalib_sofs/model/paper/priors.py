@@ -28,7 +28,7 @@ def defect_cells(features: Tensor, shares: Tensor) -> Tensor:
     count = int((inside.sum(dim=1) + 1).clamp(max=cells).max())
     # a stable sort moves the inside cells to the front in grid order
     order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
-    vectors = F.normalize(features.flatten(2).transpose(1, 2), dim=-1, eps=EPSILON)
+    vectors = _unit_cells(features)
     picked = vectors.gather(1, order.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))
     return picked * inside.gather(1, order).unsqueeze(-1)
 
@@ -43,7 +43,9 @@ def target_semantic_prior(query: Tensor, cells: Tensor) -> Tensor:
     Returns:
         ``(B, h, w)``: the mean over support images of the largest cosine.
     """
-    return torch.stack([_largest_cosine(query, image_cells) for image_cells in cells]).mean(dim=0)
+    columns = _unit_cells(query).transpose(1, 2)  # rows cost more than the product with a handful of others
+    largest = torch.stack([(image_cells @ columns).amax(dim=1) for image_cells in cells]).mean(dim=0)
+    return largest.unflatten(1, query.shape[-2:])
 
 
 def background_cells(features: Tensor, shares: Tensor, usable: Tensor | None = None) -> Tensor:
@@ -58,7 +60,7 @@ def background_cells(features: Tensor, shares: Tensor, usable: Tensor | None = N
         ``(M, D)``. Fully masked cells contribute a similarity of 0; all of them together are one zero row.
     """
     weight = 1 - shares.flatten()
-    vectors = F.normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=-1, eps=EPSILON)
+    vectors = _unit_cells(features).flatten(0, 1)
     if usable is not None:
         weight, vectors = weight[usable.flatten()], vectors[usable.flatten()]
     kept = vectors[weight > 0] * weight[weight > 0].unsqueeze(-1)
@@ -77,11 +79,12 @@ def abnormal_prior(query: Tensor, cells: Tensor) -> Tensor:
     Returns:
         ``(B, h, w)``: one minus the largest weighted cosine.
     """
-    return 1 - _largest_cosine(query, cells)
+    # query cells are rows, as the others are: with thousands of these, columns take half as long again
+    rows = _unit_cells(query)
+    largest = torch.stack([(rows @ part.T).amax(dim=-1) for part in cells.split(CHUNK)]).amax(dim=0)
+    return 1 - largest.unflatten(1, query.shape[-2:])
 
 
-def _largest_cosine(query: Tensor, cells: Tensor) -> Tensor:
-    """Largest similarity of each query cell ``(B, D, h, w)`` to any row of ``(M, D)``: ``(B, h, w)``."""
-    unit = F.normalize(query, dim=1, eps=EPSILON)
-    best = [torch.einsum("bdhw,md->bmhw", unit, part).amax(dim=1) for part in cells.split(CHUNK)]
-    return torch.stack(best).amax(dim=0)
+def _unit_cells(features: Tensor) -> Tensor:
+    """Return the cells of features ``(B, D, h, w)`` as unit vectors ``(B, h * w, D)``."""
+    return F.normalize(features.flatten(2).transpose(1, 2), dim=-1, eps=EPSILON)

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from anomalib_sofs import SofsInferencer
+from anomalib_sofs.data.surfaces import render
 from anomalib_sofs.model import SupportSet
 
 from .conftest import STRANGE, until
@@ -180,6 +181,37 @@ def test_decisions_are_made_and_taken_back_where_defects_count(parts, scratched,
     seen.settle()
     red, _, blue = seen.colour(*longest(scratched["part_4.png"][1])[6])
     assert blue > red + 40
+    assert seen.errors == []
+
+
+def test_a_folder_of_good_parts_sets_the_threshold(parts, scratched, serve, window):
+    images, settings = parts / "images", parts / "support/.page/settings.json"
+    (images / "fine").mkdir()
+    for seed in range(5):
+        good, _ = render("ground_steel", None, style=5, seed=20 + seed, size=(384, 384))
+        Image.fromarray(good).save(images / f"fine/good_{seed}.png")
+    seen = window(serve(images, parts / "support"))
+    seen.page.click(".sofs-item:has-text('part_4.png')")
+    seen.page.fill(".sofs-class", "scratch")
+    seen.page.click("[data-tool=brush]")
+    seen.drag(longest(scratched["part_4.png"][1]))
+    seen.page.click("[data-tool=look]")
+    seen.find()
+    seen.page.fill("#sofs-slider input[type=number]", "1")
+    seen.page.keyboard.press("Enter")  # good ones, too
+    seen.wait_for("6 of 8 images show a defect")
+
+    seen.page.click("#sofs-good-folder input")
+    seen.page.click("[role=option][aria-label=fine]")
+    seen.page.click("#sofs-use-good")
+    until(lambda: json.loads(settings.read_text()).get("limits"), seconds=120)
+    seen.page.wait_for_function("!window.sofs.state.running", timeout=120_000)
+    seen.settle()
+    assert json.loads(settings.read_text())["good"] == "fine"
+    assert re.search(r"Good parts say, at least scratch: [\d.]+ %\.", seen.page.inner_text("#sofs-threshold"))
+    for seed in range(5):  # however low the slider is
+        assert "found" not in seen.page.inner_text(f".sofs-item:has-text('good_{seed}.png')")
+    assert "found, " in seen.page.inner_text(".sofs-item:has-text('part_3.png')")
     assert seen.errors == []
 
 

@@ -210,7 +210,7 @@ def test_a_folder_of_good_parts_sets_the_threshold(parts, scratched, serve, wind
     assert json.loads(settings.read_text())["good"] == "fine"
     assert re.search(r"Good parts say, at least scratch: [\d.]+ %\.", seen.page.inner_text("#sofs-threshold"))
     for seed in range(5):  # however low the slider is
-        assert "found" not in seen.page.inner_text(f".sofs-item:has-text('good_{seed}.png')")
+        assert "nothing found" in seen.page.inner_text(f".sofs-item:has-text('good_{seed}.png')")
     assert "found, " in seen.page.inner_text(".sofs-item:has-text('part_3.png')")
     assert seen.errors == []
 

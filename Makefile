@@ -24,7 +24,7 @@ demo: $(BIN)/anomalib
 
 # a process per core, each with one thread; tests of one file stay together, since they share what they make
 test: $(BIN)/anomalib
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 $(BIN)/gradio: $(BIN)/anomalib
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,page,browser,ray]"
@@ -42,7 +42,7 @@ test-lowest: $(BIN)/anomalib
 	$(BIN)/python tools/lowest_versions.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . \
 	    hypothesis onnxruntime pytest pytest-xdist watchdog
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/anomalib
 	$(BIN)/ruff check .

@@ -151,6 +151,14 @@ class Window:
         self.page.mouse.up()
         self.settle()
 
+    def mark(self, image, label, points):
+        """Paint over points of an image."""
+        self.page.click(f".sofs-item:has-text('{image}')")
+        self.page.fill(".sofs-class", label)
+        self.page.click("[data-tool=brush]")
+        self.drag(points)
+        self.page.click("[data-tool=look]")
+
     def find(self):
         self.page.click("#sofs-find")
         self.page.wait_for_function("window.sofs.state.running", timeout=20_000)

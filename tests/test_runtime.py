@@ -278,6 +278,22 @@ def test_a_bundle_is_compared_on_images_of_its_support_set_and_on_good_ones(mode
         model.model.support = encoding
 
 
+def test_files_of_the_support_set_that_are_gone_are_named_once(model, tmp_path, caplog):
+    record = model.model.support.record
+    before = dict(record)
+    try:
+        record["images"] = [str(tmp_path / "moved.png")]
+        export_bundle(model, tmp_path / "bundle")
+    finally:
+        record.update(before)
+    said = [text for text in caplog.messages if "moved.png" in text]
+    assert len(said) == 1
+    assert said[0] == (
+        "The bundle was not compared with PyTorch on moved.png: the files of the support set are gone. It was on random "
+        "images; encode the support set anew where its images are."
+    )
+
+
 def test_good_parts_are_contrast_on_the_line_as_in_pytorch(model, inferencer, tmp_path):
     before = model.model.support
     try:

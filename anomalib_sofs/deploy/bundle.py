@@ -15,7 +15,7 @@ from anomalib_sofs.arrays import to_numpy
 from anomalib_sofs.model.encoding import SupportEncoding
 from anomalib_sofs.model.examples import Examples
 from anomalib_sofs.model.exporting.mixin import without_gradients
-from anomalib_sofs.model.exporting.parity import probe_files, probes
+from anomalib_sofs.model.exporting.parity import gone, probe_files, probes
 from anomalib_sofs.model.modes import evaluating
 from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.support import SupportSet
@@ -193,6 +193,12 @@ def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
             return
         sizes = [(height, width) for height, width, _ in support.roi.masks.values()]
     files = probe_files(support.record)
+    if missing := gone(files):
+        logger.warning(
+            "The bundle was not compared with PyTorch on %s: the files of the support set are gone. It was on random "
+            "images; encode the support set anew where its images are.",
+            ", ".join(missing),
+        )
     for name, image in (probe for size in sizes for probe in probes(files, size)):
         pixels = (image[0] * 255).round().byte()
         with torch.inference_mode():

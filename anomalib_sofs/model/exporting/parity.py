@@ -79,7 +79,6 @@ def compare(
     Raises:
         ParityError: If maps or scores differ by more than the precision allows.
     """
-    unread = [Path(path).name for path in supports if not Path(path).is_file()]
     rows: list[Difference] = []
     for name, image in probes(supports, size):
         with torch.inference_mode():
@@ -105,7 +104,7 @@ def compare(
             f"{precision} allows {allowed:.2g}. Nothing was written. Export without compression, or report this."
         )
         raise ParityError(msg)
-    return {"precision": precision, "allowed": allowed, **largest, "images": rows, "unread": unread}  # type: ignore[typeddict-item]
+    return {"precision": precision, "allowed": allowed, **largest, "images": rows, "unread": gone(supports)}  # type: ignore[typeddict-item]
 
 
 def summary(report: Report, file: Path) -> str:
@@ -146,6 +145,11 @@ def probes(supports: Sequence[str], size: tuple[int, int] | None) -> Iterator[tu
 def probe_files(record: SupportRecord) -> list[str]:
     """Return files of support images and of good ones, on which maps are not the same everywhere as on random ones."""
     return [*record["images"][:SUPPORTS], *record.get("good", [])[:SUPPORTS]]
+
+
+def gone(supports: Sequence[str]) -> list[str]:
+    """Return the names of those files that are no longer there, and so cannot be compared on."""
+    return [Path(path).name for path in supports if not Path(path).is_file()]
 
 
 def _middle(image: Tensor, height: int, width: int) -> Tensor:

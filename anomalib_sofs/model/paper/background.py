@@ -25,10 +25,11 @@ def encode_background(
     Returns:
         ``background_cells_l (M, D_l)`` for each layer l.
     """
-    cells = [background_cells(layer, shares, usable) for layer in features]
-    if size is not None:
-        cells = [coreset(layer, size) for layer in cells]
-    return {f"{PREFIX}{i}": layer for i, layer in enumerate(cells)}
+    encoding = {}
+    for i, layer in enumerate(features):  # of one layer at a time there may be a gigabyte
+        cells = background_cells(layer, shares, usable)
+        encoding[f"{PREFIX}{i}"] = cells if size is None else coreset(cells, size)
+    return encoding
 
 
 def abnormal_priors(features: list[Tensor], encoding: Encoding) -> Tensor:

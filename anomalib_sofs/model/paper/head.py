@@ -91,12 +91,13 @@ class PaperHead(nn.Module):
     def encode(self, backbone: Backbone, crops: SupportCrops) -> dict[str, Encoding]:
         """Encode the crops of each class, together with the normal ones."""
         extracted = list(crops.features(partial(self.features, backbone)))
-        layers = [torch.cat(layer) for layer in zip(*extracted, strict=True)]
-        masks, ignored = (torch.stack(planes).to(layers[0]) for planes in (crops.masks, crops.ignored))
-        return {
-            name: self.encode_class([layer[rows] for layer in layers], masks[rows], ignored[rows])
-            for name, rows in rows_by_class(crops.masks, crops.labels).items()
-        }
+        masks, ignored = (torch.stack(planes).to(extracted[0][0]) for planes in (crops.masks, crops.ignored))
+
+        def encode_rows(rows: Sequence[int]) -> Encoding:
+            layers = zip(*(extracted[row] for row in rows), strict=True)
+            return self.encode_class([torch.cat(layer) for layer in layers], masks[rows], ignored[rows])
+
+        return {name: encode_rows(rows) for name, rows in rows_by_class(crops.masks, crops.labels).items()}
 
     def encode_class(self, features: Features, masks: Tensor, ignored: Tensor | None = None) -> Encoding:
         """Compute everything the query path needs from the support set.

@@ -289,8 +289,8 @@ def test_files_of_the_support_set_that_are_gone_are_named_once(model, tmp_path, 
     said = [text for text in caplog.messages if "moved.png" in text]
     assert len(said) == 1
     assert said[0] == (
-        "The bundle was not compared with PyTorch on moved.png: the files of the support set are gone. It was on random "
-        "images; encode the support set anew where its images are."
+        "The bundle was not compared with PyTorch on moved.png of the support set: not a file, or gone. It was on random "
+        "images; give a support set of files, where they are."
     )
 
 

@@ -195,8 +195,8 @@ def _compare(model: "Sofs", inferencer: SofsInferencer) -> None:
     files = probe_files(support.record)
     if missing := gone(files):
         logger.warning(
-            "The bundle was not compared with PyTorch on %s: the files of the support set are gone. It was on random "
-            "images; encode the support set anew where its images are.",
+            "The bundle was not compared with PyTorch on %s of the support set: not a file, or gone. It was on random "
+            "images; give a support set of files, where they are.",
             ", ".join(missing),
         )
     for name, image in (probe for size in sizes for probe in probes(files, size)):

@@ -148,7 +148,7 @@ def probe_files(record: SupportRecord) -> list[str]:
 
 
 def gone(supports: Sequence[str]) -> list[str]:
-    """Return the names of those files that are no longer there, and so cannot be compared on."""
+    """Return the names of those that are no files (arrays have made-up names) or gone: nothing is compared on them."""
     return [Path(path).name for path in supports if not Path(path).is_file()]
 
 

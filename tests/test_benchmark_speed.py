@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import openvino as ov
 import pytest
 import torch
 
@@ -12,6 +11,7 @@ from anomalib_sofs.benchmark import peak
 from anomalib_sofs.benchmark.__main__ import main
 from anomalib_sofs.benchmark.subjects import SIDE, Subject, support_set
 from anomalib_sofs.model.support_windows import place_windows
+from anomalib_sofs.openvino_core import core
 
 KEYS = {
     "engine", "precision", "head", "backbone", "size", "shots", "threads", "query_ms", "backbone_ms", "ratio", "encode_ms",
@@ -35,7 +35,7 @@ def speed(file: Path, *options: object) -> list[dict]:
 def test_every_engine_that_works_is_a_row_and_anomalibs_model_beside_it(tmp_path, capsys):
     file = tmp_path / "new/speed.json"
     rows = speed(file, "--sizes", "96", "--heads", "relation,padim")
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     lower = [("relation", "openvino", name.lower(), 1) for name in ("BF16", "INT8") if name in able]
     assert [(row["head"], row["engine"], row["precision"], row["shots"]) for row in rows] == [
         ("relation", "torch", "fp32", 1), ("relation", "openvino", "fp32", 1), *lower, ("padim", "torch", "fp32", 50),

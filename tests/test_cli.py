@@ -7,7 +7,6 @@ import subprocess
 import time
 
 import numpy as np
-import openvino
 import pytest
 import torch
 import yaml
@@ -15,6 +14,7 @@ from PIL import Image
 
 from anomalib_sofs import Sofs, SupportSet
 from anomalib_sofs.data.surfaces import render
+from anomalib_sofs.openvino_core import core
 from anomalib_sofs.tensors import read_image
 
 from .conftest import REAL_DATA, REPOSITORY, needs_real_data, pictures_folder, table
@@ -237,9 +237,7 @@ def test_export_of_a_marked_defect_to_openvino(support_folder, tmp_path):
     lines = (done.stdout + done.stderr).splitlines()
     assert len(lines) < 30, lines
     assert not [line for line in lines if "Traceback" in line or "opset" in line or "[torch.onnx]" in line]
-    model = openvino.Core().compile_model(
-        tmp_path / "weights/openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    model = core().compile_model(tmp_path / "weights/openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     image = read_image(support_folder / "images/0.png")
     output = model(image[None].numpy())
     reference = Sofs(good=good, false_alarms=0.5).eval()

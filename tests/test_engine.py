@@ -1,7 +1,6 @@
 """anomalib's own integration cycle, as it runs it for every name in list_models()."""
 
 import onnxruntime
-import openvino
 import pytest
 import torch
 from anomalib.data import get_datamodule
@@ -10,6 +9,7 @@ from anomalib.engine import Engine
 from anomalib.models import get_model, list_models
 
 from anomalib_sofs import MVTecADEpisodes, MVTecLike, Sofs
+from anomalib_sofs.openvino_core import core
 
 SIZES = [(1, 3, 70, 113), (2, 3, 200, 96)]
 
@@ -90,7 +90,7 @@ def with_onnxruntime(path):
 
 
 def with_openvino(path):
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def predict(image):
         output = compiled(image.numpy())

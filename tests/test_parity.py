@@ -4,7 +4,6 @@ import json
 import re
 from types import SimpleNamespace
 
-import openvino as ov
 import pytest
 import torch
 from anomalib.deploy.export import CompressionType
@@ -14,6 +13,7 @@ from anomalib_sofs.model import Sofs, SupportSet
 from anomalib_sofs.model.exporting import mixin, parity
 from anomalib_sofs.model.exporting.parity import ParityError, compare
 from anomalib_sofs.model.false_alarms import GoodImages
+from anomalib_sofs.openvino_core import core
 
 from .helpers_model import marked, surface
 
@@ -71,7 +71,7 @@ def test_an_export_to_openvino_has_its_report_beside_it_and_its_precision_inside
     said = capsys.readouterr().out
     assert re.search(r"Exported in \d+ s, compared in \d+ s\.", said)
     assert "Compared with PyTorch (FP32): maps differ by at most" in said
-    info = ov.Core().read_model(file)
+    info = core().read_model(file)
     assert info.get_rt_info(["model_info", "inference_precision"]).astype(str) == "f32"
     assert info.get_rt_info(["model_info", "labels"]).astype(str) == "Normal Anomaly"
     assert list(tmp_path.iterdir()) == [tmp_path / "weights"]

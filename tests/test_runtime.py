@@ -1,13 +1,16 @@
 """Bundles and the runtime without PyTorch: the same results, marks that change on the line, and what is said of bad input."""
 
+import gc
 import json
 import logging
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -319,6 +322,39 @@ def test_threads_are_bound_to_no_core(inferencer):
     networks = inferencer._networks
     for network in (networks._features, networks._normal, *networks._judges.values()):
         assert network.get_property("ENABLE_CPU_PINNING") is False
+
+
+SIGNALLED = """
+import signal, subprocess, sys
+import numpy as np
+from anomalib_sofs.runtime import SofsInferencer
+
+made = [SofsInferencer(sys.argv[1]) for _ in range(2)]
+for inferencer in made:
+    inferencer.predict(np.zeros((96, 96, 3), np.uint8))
+del inferencer
+made.pop(0)  # the older one first
+made.pop(0)
+signal.signal(signal.SIGCHLD, lambda *_: print("a child has ended"))
+subprocess.run(["true"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="there are no such signals here")
+def test_a_program_that_has_let_go_of_two_inferencers_still_handles_signals(bundle):
+    """OpenVINO had left the thread a signal stack that was freed; Ctrl+C was a segmentation fault, too."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, bundle], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "a child has ended\n"), done.stderr
+
+
+def test_an_inferencer_that_is_let_go_of_is_gone_with_its_networks(bundle):
+    """OpenVINO's queue held on to it: a page or a line that loads bundle after bundle would have kept them all."""
+    inferencer = SofsInferencer(bundle)
+    inferencer.predict(QUERY)
+    left = weakref.ref(inferencer), weakref.ref(inferencer._networks)
+    del inferencer
+    gc.collect()
+    assert [one() for one in left] == [None, None]
 
 
 PAGE = ("first search", "a region rejected", "another image marked")

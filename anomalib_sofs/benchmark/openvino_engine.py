@@ -8,12 +8,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 from torch import Tensor
 
 from anomalib_sofs.deploy import export_bundle
 from anomalib_sofs.model import Sofs, SupportSet
+from anomalib_sofs.openvino_core import core
 from anomalib_sofs.runtime import SofsInferencer
 from anomalib_sofs.runtime.bundle import Precision
 
@@ -48,7 +48,7 @@ def bundle(model: Sofs, folder: Path, precision: Precision, support: SupportSet)
     Raises:
         ValueError: If this processor has no instructions for the precision, or it loses what was marked.
     """
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision != "fp32" and precision.upper() not in able:
         msg = f"this processor has no instructions for {precision.upper()}; it has {', '.join(able)}"
         raise ValueError(msg)
@@ -62,7 +62,7 @@ def compiled(file: Path, threads: int) -> Callable[[Tensor], object]:
         inferencer = SofsInferencer(file, threads=threads)
         return lambda image: inferencer.raw(pixels(image[0]))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    model = ov.Core().compile_model(file, "CPU", options)
+    model = core().compile_model(file, "CPU", options)
     return lambda image: model(image.numpy())
 
 

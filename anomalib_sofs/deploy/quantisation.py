@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anomalib_sofs.images import as_floats, read_stored
 from anomalib_sofs.model.examples import Examples
+from anomalib_sofs.openvino_core import core
 from anomalib_sofs.query_files import list_images
 from anomalib_sofs.runtime.bundle import FEATURES
 from anomalib_sofs.runtime.inferencer import SofsInferencer
@@ -47,8 +48,8 @@ def quantise(inferencer: SofsInferencer, folder: Path, support: Examples | None,
     import nncf  # noqa: PLC0415 - it takes seconds, and is needed here only
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    core, file = ov.Core(), folder / f"{FEATURES}.xml"
-    model = core.read_model(file)
+    file = folder / f"{FEATURES}.xml"
+    model = core().read_model(file)
     quantised = nncf.quantize(
         model,
         nncf.Dataset(windows),

@@ -1,7 +1,8 @@
 """The networks of a bundle, run by OpenVINO."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from anomalib_sofs.images import as_floats
 from anomalib_sofs.model.relation.marks import Look
+from anomalib_sofs.openvino_core import core
 
 from .bundle import DECISION, FEATURES, NORMAL, REJECTING
 
@@ -30,13 +32,13 @@ class DeviceError(ValueError):
     """There is no such device; the message names those that there are."""
 
 
-def check_device(core: ov.Core, device: str) -> None:
+def check_device(device: str) -> None:
     """Check that a device exists.
 
     Raises:
         DeviceError: If it does not.
     """
-    known = [*core.available_devices, "AUTO"]
+    known = [*core().available_devices, "AUTO"]
     if device.split(":", maxsplit=1)[0].split(".", maxsplit=1)[0] not in {name.split(".")[0] for name in known}:
         msg = f"There is no device {device!r} here. Devices: {', '.join(known)}."
         raise DeviceError(msg)
@@ -56,27 +58,26 @@ class Networks:
     """
 
     def __init__(self, folder: Path, device: str, hint: str = "f32", threads: int | None = None) -> None:
-        self._core = ov.Core()
         self._exact: dict[str, Any] = {**OPTIONS, **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
         if device == "CPU":
             self._exact |= ON_CPU
         self._options = {**self._exact, "INFERENCE_PRECISION_HINT": hint}
-        check_device(self._core, device)
+        check_device(device)
         self._folder = folder
         self._device = device
 
     def _read(self, name: str) -> ov.Model:
-        return self._core.read_model(self._folder / f"{name}.xml")
+        return core().read_model(self._folder / f"{name}.xml")
 
     def _compiled(self, name: str) -> ov.CompiledModel:
-        return self._core.compile_model(self._read(name), self._device, self._options)
+        return core().compile_model(self._read(name), self._device, self._options)
 
     @cached_property
     def _first(self) -> ov.CompiledModel:
         """The decision as far as the first look."""
         whole = self._read(DECISION)
         part = ov.Model([whole.get_results()[FIRST]], whole.get_parameters(), "first")
-        return self._core.compile_model(part, self._device, self._options)
+        return core().compile_model(part, self._device, self._options)
 
     @cached_property
     def _features(self) -> ov.CompiledModel:
@@ -85,7 +86,7 @@ class Networks:
     @cached_property
     def _normal(self) -> ov.CompiledModel:
         # what counts are small differences between similar cells
-        return self._core.compile_model(self._read(NORMAL), self._device, self._exact)
+        return core().compile_model(self._read(NORMAL), self._device, self._exact)
 
     @cached_property
     def _decisions(self) -> dict[str, ov.CompiledModel]:
@@ -127,7 +128,7 @@ class Networks:
         if (name, hint) not in self._judges:  # other marks are other inputs: nothing is compiled for them
             joined = _joined(self._read(FEATURES), self._read(name))
             options = {**self._options, "PERFORMANCE_HINT": hint}
-            self._judges[name, hint] = self._core.compile_model(joined, self._device, options)
+            self._judges[name, hint] = core().compile_model(joined, self._device, options)
         return WindowQueue(self._judges[name, hint], classes, jobs or 0)
 
 
@@ -144,19 +145,18 @@ class WindowQueue:
         self._queue = ov.AsyncInferQueue(network, jobs)
         self._fixed = {name: np.ascontiguousarray(values) for name, values in classes.items()}
         self._names = [port.any_name for port in network.inputs]
-        self.failed: BaseException | None = None
-        self._queue.set_callback(self._done)
-
-    def _done(self, request: ov.InferRequest, receiver: Any) -> None:
-        try:
-            receiver(Look(*(request.get_output_tensor(i).data for i in range(2))))
-        except BaseException as error:  # noqa: BLE001 - OpenVINO would end the process
-            self.failed = error
+        # what OpenVINO holds, Python's garbage collection does not see: nothing there may lead back to the queue
+        self._numbers = count()
+        self._receivers: dict[int, Any] = {}
+        self._failures: list[BaseException] = []
+        self._queue.set_callback(partial(_receive, self._receivers, self._failures))
 
     def judge(self, window: NDArray[Any], receiver: Any) -> None:
         """Judge a window ``(1, 3, h, w)`` as soon as a request is free; what is seen goes to the receiver."""
         named = {"windows": np.ascontiguousarray(as_floats(window)), **self._fixed}
-        self._queue.start_async([named[name] for name in self._names], userdata=receiver)
+        number = next(self._numbers)
+        self._receivers[number] = receiver
+        self._queue.start_async([named[name] for name in self._names], userdata=number)
         self.check()
 
     def finish(self) -> None:
@@ -166,9 +166,17 @@ class WindowQueue:
 
     def check(self) -> None:
         """Raise what a receiver has raised."""
-        if self.failed is not None:
-            error, self.failed = self.failed, None
+        if self._failures:
+            error = self._failures[-1]
+            self._failures.clear()
             raise error
+
+
+def _receive(receivers: dict[int, Any], failures: list[BaseException], request: ov.InferRequest, number: int) -> None:
+    try:
+        receivers.pop(number)(Look(*(request.get_output_tensor(i).data for i in range(2))))
+    except BaseException as error:  # noqa: BLE001 - OpenVINO would end the process
+        failures.append(error)
 
 
 def _judged(network: ov.CompiledModel, features: Sequence[Values], classes: Mapping[str, Values]) -> list[Values]:

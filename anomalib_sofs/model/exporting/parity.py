@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import openvino as ov
 import torch
 from torch import Tensor
 
 from anomalib_sofs.model.examples import SupportRecord
+from anomalib_sofs.openvino_core import core
 from anomalib_sofs.tensors import read_image
 from anomalib_sofs.windows import continue_to
 
@@ -171,7 +171,7 @@ def run_torch(file: Path) -> Runner:
 
 def run_openvino(file: Path) -> Runner:
     """Run an ONNX or OpenVINO model on the CPU; on new ones OpenVINO would take BF16 by itself."""
-    compiled = ov.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(image: Tensor) -> Mapping[str, Tensor]:
         output = compiled(image.numpy())

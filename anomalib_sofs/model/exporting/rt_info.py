@@ -5,6 +5,8 @@ from pathlib import Path
 
 import openvino as ov
 
+from anomalib_sofs.openvino_core import core
+
 KEY = "model_info"
 """Where OpenVINO's Model API looks for it."""
 PRECISION, WEIGHTS = "inference_precision", "weights_precision"
@@ -13,7 +15,7 @@ PRECISION, WEIGHTS = "inference_precision", "weights_precision"
 
 def write_info(file: Path, info: Mapping[str, str]) -> None:
     """Add to what a model says of itself; the file is written aside and moved."""
-    model = ov.Core().read_model(file)
+    model = core().read_model(file)
     for key, value in info.items():
         model.set_rt_info(value, [KEY, key])
     renewed = file.with_name(f".part-{file.name}")

@@ -10,7 +10,7 @@ from anomalib_sofs.annotations import notices
 from anomalib_sofs.model import SupportSet
 from anomalib_sofs.model.encoding import encoding_bytes
 from anomalib_sofs.model.normality.cells_and_spaces import CellSpaceDetector, small_size
-from anomalib_sofs.model.normality.detector import squashed
+from anomalib_sofs.model.normality.detector import AnomalyDetector, squashed
 from anomalib_sofs.model.normality.held_out import held_out
 from anomalib_sofs.model.normality.near import near_distance, normal_maps
 from anomalib_sofs.model.normality.nearest import MOST_CELLS, nearest_distance, normal_cells
@@ -93,6 +93,54 @@ def test_nothing_is_compared_with_itself(counts):
         assert sorted(typical) == list(range(len(counts)))
     else:
         assert len(typical) == len(seen)
+
+
+@pytest.mark.parametrize("images", [2, 3, 18])
+def test_an_image_as_it_lies_is_compared_with_its_turned_views_too(images):
+    sources = [image for image in range(images) for _ in range(4)]
+    views = [[torch.full((1, 2, 2, 2), float(i))] for i in range(len(sources))]
+    held = list(held_out(views, sources, as_it_lies=True))
+    values = [int(one.part[0][0, 0, 0, 0]) for one in held]
+    assert sorted(values) == list(range(0, 4 * images, 4))
+    assert [sources[value] for value in values] == [
+        sources[int(one.part[0][0, 0, 0, 0])] for one in held_out(views, sources) if one.typical
+    ]  # in the order of the others, whose scores theirs are weighed with
+    for value, one in zip(values, held, strict=True):
+        assert one.typical
+        rest = {int(view[0][0, 0, 0, 0]) for view in one.rest}
+        assert value not in rest
+        assert {value + 1, value + 2, value + 3} < rest
+        assert one.sources.count(sources[value]) == 3
+
+
+def test_scores_without_and_with_the_image_tell_where_an_image_is_defective():
+    """Numbers instead of features: a score is the distance to the nearest normal one, turned views lie 1 beside."""
+
+    class Numbers(AnomalyDetector):
+        def features(self, _backbone, windows):
+            return [windows]
+
+        def describe(self, views, _sources):
+            return {"normal": torch.cat([view[0].flatten() for view in views])}
+
+        def distances(self, features, encoding):
+            return [(features[0].flatten()[:, None] - encoding["normal"]).abs().amin(1).view(-1, 1, 1, 1)]
+
+        def combine(self, found, _encoding):
+            return found[0]
+
+        def score(self, maps):
+            return maps.amax((1, 2, 3))
+
+    class Crops:
+        sources = (0, 0, 1, 1, 2, 2, 3, 3)
+
+        def features(self, _extract):
+            return ([torch.full((1, 1, 1, 1), value)] for value in (0.0, 1.0, 10.0, 11.0, 24.0, 25.0, 46.0, 47.0))
+
+    encoding = Numbers(default_model().head.windows).encode(None, Crops())["defect"]
+    scores = torch.tensor([0.75 * alone + 0.25 * 1 for alone in (10, 9, 13, 21)])
+    assert float(encoding["score_limit"]) == pytest.approx(float(scores.mean() + scores.std(correction=0)))
 
 
 def test_a_single_view_is_compared_in_quarters_unless_it_is_too_small():

@@ -129,12 +129,28 @@ class AnomalyDetector(ABC):
             maps = [self.combine(kinds, encoding) for kinds in found]
             pixels = [xp.reshape(m[:, 0, ...], (-1,)) for m in maps]
             scores = xp.concat([self.score(m) for m, part in zip(maps, parts, strict=True) if part.typical])
+            images = len(set(crops.sources))
+            if images > 1:
+                scores += (self._scores_beside_turned(views, crops.sources, encoding) - scores) / images
             encoding["pixel_limit"] = xp.mean(xp.stack([xp.max(values) for values in pixels]))
             encoding["pixel_scale"] = xp.std(xp.concat(pixels)).clip(LEAST_SCALE, None)
             encoding["score_scale"] = xp.std(scores).clip(LEAST_SPREAD, None)
-            sigmas = SIGMAS if len(set(crops.sources)) > 1 else SIGMAS_OF_ONE
+            sigmas = SIGMAS if images > 1 else SIGMAS_OF_ONE
             encoding["score_limit"] = xp.mean(scores) + sigmas * encoding["score_scale"]
         return {DEFECT: encoding}
+
+    def _scores_beside_turned(self, views: Sequence[Features], sources: Sequence[int], encoding: Encoding) -> Array:
+        """Score each of several images, as it lies, where its own turned views are normal, too.
+
+        An image that is left out is compared with k - 1 others, a query with k: it scores too high, two images most of
+        all. With its turned views it scores too low. The share 1/k of the second leads from all of it, with a single
+        image, to none.
+        """
+        found = (
+            self.distances(part.part, self.describe(part.rest, part.sources))
+            for part in held_out(list(views), sources, as_it_lies=True)
+        )
+        return array_namespace(views[0][0]).concat([self.score(self.combine(kinds, encoding)) for kinds in found])
 
     def _precise_features(self, backbone: Extractor, windows: Array) -> Features:
         """Extract features in float32: what counts are small differences between similar cells."""

@@ -25,12 +25,13 @@ class HeldOut(NamedTuple):
     """Whether it stands for a query: with several images, their turned views are only there to be compared with."""
 
 
-def held_out(views: Views, sources: Sequence[int]) -> Iterator[HeldOut]:
+def held_out(views: Views, sources: Sequence[int], *, as_it_lies: bool = False) -> Iterator[HeldOut]:
     """Hold out a view or part of one after the other.
 
     Args:
         views: Per crop one ``(1, D_l, h_l, w_l)`` per layer.
         sources: Number of the image that each of them shows.
+        as_it_lies: Hold out only the first view of each of several images; its turned views are compared with.
 
     Yields:
         With several images all but a fold of them, and each view of that fold; with several views of one image all
@@ -39,13 +40,14 @@ def held_out(views: Views, sources: Sequence[int]) -> Iterator[HeldOut]:
     """
     images = sorted(set(sources))
     if len(images) > 1:
-        folds = [set(images[fold::FOLDS]) for fold in range(min(FOLDS, len(images)))]
-        for members in folds:
-            rest = [i for i, source in enumerate(sources) if source not in members]
+        first = {sources.index(image) for image in images}
+        for fold in range(min(FOLDS, len(images))):
+            members = images[fold::FOLDS]
+            out = [i for i, source in enumerate(sources) if source in members and (i in first or not as_it_lies)]
+            rest = [i for i in range(len(views)) if i not in out]
             kept = [views[i] for i in rest], [sources[i] for i in rest]
-            for i, source in enumerate(sources):
-                if source in members:
-                    yield HeldOut(*kept, views[i], typical=sources.index(source) == i)
+            for i in out:
+                yield HeldOut(*kept, views[i], typical=i in first)
         return
     parts = views if len(views) > 1 else _quarters(views[0])
     for i, part in enumerate(parts):

@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .window_loop import Body, WindowLoops, current_loops
+from .arrays import bilinear
+from .window_loop import ANY, Body, Segmentation, WindowLoops, current_loops
 from .windows import Axis, Windows, applied, clamped, divided, placed, reflect
 
 
@@ -28,8 +29,15 @@ def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Window
     def prepared(windows: Tensor) -> Tensor:
         return segment(loops.prepare(windows))
 
-    found: Tensor = applied(image, prepared, windows)
-    loops.remember(prepared, found.shape[1])
+    seen: list[Segmentation] = []
+
+    def noted(windows: Tensor) -> Tensor:
+        maps = prepared(windows)
+        seen[:] = [Segmentation(prepared, maps.shape[1], maps.shape[-2:] != windows.shape[-2:])]
+        return maps
+
+    found: Tensor = applied(image, noted, windows)
+    loops.remember(*seen)
     return found
 
 
@@ -87,8 +95,8 @@ def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: Wi
         _source(rows)[:, None].expand(*grid, rows.size).flatten(0, 1),
         _source(columns)[None].expand(*grid, columns.size).flatten(0, 1),
     )
-    segment, count = loops.next()
-    shape = (image.shape[0], count, rows.size, columns.size)
+    segment, count, small = loops.next()
+    shape = (image.shape[0], count, *((ANY, ANY) if small else (rows.size, columns.size)))
     maps = loops.run(_segmentation(windows, segment), scanned, (image,), shape)
 
     # a band is so high that its pixels lie in two rows of windows
@@ -100,7 +108,9 @@ def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: Wi
     across = torch.arange(columns.length)
     whole = [across + q * (columns.size - columns.step) for q in _sources(columns, across)]
     shape = (image.shape[0], count, rows.band, columns.length)
-    merged = loops.run(_MERGING, (numbers, *picked), (maps, *whole), shape)
+    # small maps are enlarged band by band: those of all windows are a large part of the memory
+    sides = [torch.arange(axis.size) for axis in (rows, columns)] if small else []
+    merged = loops.run(_MERGING_SMALL if small else _MERGING, (numbers, *picked), (maps, *whole, *sides), shape)
     return merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length)
 
 
@@ -118,22 +128,28 @@ def _segmentation(windows: Windows, segment: Callable[[Tensor], Tensor]) -> Body
     return Body(segmented, examples, (height,) if windows.fixed else ())
 
 
-def merged(numbers: Tensor, first: Tensor, last: Tensor, maps: Tensor, left: Tensor, right: Tensor) -> Tensor:
+def merged(
+    numbers: Tensor, first: Tensor, last: Tensor, maps: Tensor, left: Tensor, right: Tensor, *sides: Tensor
+) -> Tensor:
     """Merge two rows of windows into a band of the image: the mean over the windows that cover a pixel.
 
     Args:
         numbers: Of the windows, Q of each row ``(2 * Q,)``.
         first: Row behind each pixel's row in the first window that covers it, rows of both windows counted on ``(s,)``.
         last: Likewise in the last window ``(s,)``.
-        maps: Of all windows ``(n, B, C, h, w)``.
+        maps: Of all windows ``(n, B, C, h, w)``, or smaller ones.
         left: Column behind each pixel's column in the first window, of Q windows side by side ``(W,)``.
         right: Likewise in the last window ``(W,)``.
+        sides: Of small maps, as many numbers as a window is high ``(h,)``, then wide ``(w,)``.
 
     Returns:
         ``(B, C, s, W)``.
     """
-    chosen = maps.index_select(0, numbers)
-    _, b, c, h, w = chosen.shape
+    _, b, c, h, w = maps.shape
+    chosen = maps.index_select(0, numbers).flatten(0, 1)
+    if sides:
+        h, w = (side.shape[0] for side in sides)
+        chosen = bilinear(chosen, (h, w))
     side_by_side = chosen.reshape(2, -1, b, c, h, w).permute(2, 3, 0, 4, 1, 5).reshape(b, c, 2 * h, -1)
     strip = (side_by_side.index_select(2, first) + side_by_side.index_select(2, last)) / 2
     return (strip.index_select(3, left) + strip.index_select(3, right)) / 2
@@ -143,4 +159,8 @@ def _merged_examples() -> tuple[Tensor, ...]:
     return (*(torch.arange(n) for n in (4, 3, 3)), torch.rand(4, 2, 2, 5, 6), *(torch.arange(n) for n in (7, 7)))
 
 
-_MERGING = Body(merged, _merged_examples)
+def _small_examples() -> tuple[Tensor, ...]:
+    return (*_merged_examples(), torch.arange(10), torch.arange(12))
+
+
+_MERGING, _MERGING_SMALL = Body(merged, _merged_examples), Body(merged, _small_examples)

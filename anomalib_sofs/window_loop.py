@@ -12,6 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+ANY = -1
+"""A size of which nothing is known before a graph runs."""
+
 
 class Body(NamedTuple):
     """What a loop does each time."""
@@ -31,6 +34,8 @@ class Segmentation(NamedTuple):
     """Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``."""
     maps: int
     """Maps per window, C."""
+    small: bool
+    """Whether they are smaller than the window."""
 
 
 def unchanged(windows: Tensor) -> Tensor:
@@ -48,9 +53,9 @@ class WindowLoops:
         self._seen: list[Segmentation] = []
         self._traced = 0
 
-    def remember(self, segment: Callable[[Tensor], Tensor], maps: int) -> None:
+    def remember(self, segmentation: Segmentation) -> None:
         """Remember what the windows of an image went through in eager mode."""
-        self._seen.append(Segmentation(segment, maps))
+        self._seen.append(segmentation)
 
     def next(self) -> "Segmentation":
         """Return what windows go through in the graph: in the order, and as often, as in eager mode."""
@@ -58,7 +63,7 @@ class WindowLoops:
         return self._seen[(self._traced - 1) % len(self._seen)]
 
     def run(self, body: Body, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """Do something for each row of the scanned tensors ``(n, ...)``; results ``(n, *shape)``."""
+        """Do something for each row of the scanned tensors ``(n, ...)``; results ``(n, *shape)``, see :data:`ANY`."""
         self.bodies.append(body)
         return in_loop(len(self.bodies) - 1, list(scanned), list(whole), list(shape))
 
@@ -92,4 +97,5 @@ def in_loop(body: int, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape
 @in_loop.register_fake
 def _(body: int, scanned: Sequence[Tensor], whole: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     del body
-    return torch.empty(scanned[0].shape[0], *shape, device=whole[0].device)
+    sides = [side if side != ANY else torch.library.get_ctx().new_dynamic_size() for side in shape]
+    return torch.empty(scanned[0].shape[0], *sides, device=whole[0].device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from array_api_compat import array_namespace, device, is_torch_array
 
-from .arrays import Array
+from .arrays import Array, bilinear
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,7 +174,7 @@ def apply_in_windows(image: Array, segment: Callable[[Array], Array], windows: W
 
     Args:
         image: ``(B, 3, H, W)``.
-        segment: Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``.
+        segment: Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``, or to smaller ones, which are enlarged.
         windows: What windows it takes.
 
     Returns:
@@ -193,8 +193,13 @@ def applied(image: Array, segment: Callable[[Array], Array], windows: Windows) -
     """Take one window after the other, see :func:`apply_in_windows`."""
     merging = Merging(image, windows)
     for place, window in merging.windows():
-        merging.add(place, segment(window))
+        merging.add(place, enlarged(segment(window), window.shape[-2:]))
     return merging.mean()
+
+
+def enlarged(maps: Array, size: tuple[int, int]) -> Array:
+    """Bring maps ``(B, C, h, w)`` to the size of their window, where they are smaller."""
+    return maps if tuple(maps.shape[-2:]) == tuple(size) else bilinear(maps, size)
 
 
 class Merging:

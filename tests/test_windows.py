@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.window_loop import exporting_loops
 from anomalib_sofs.windows import Axis, Windows, apply_in_windows, continue_to, reflect
@@ -66,6 +67,21 @@ def test_the_traced_branch_equals_the_eager_one(height, width, crop, fixed):
     eager = in_windows(image, position_dependent, crop, fixed=fixed)
     traced = in_windows(image, position_dependent, crop, fixed=fixed, traced=True)
     torch.testing.assert_close(traced, eager, atol=1e-4, rtol=0)
+
+
+@quick
+@given(sides, sides, crops, fixed, st.booleans())
+def test_maps_smaller_than_their_window_are_enlarged(height, width, crop, fixed, traced):
+    def small(windows):
+        return F.avg_pool2d(position_dependent(windows), 2)
+
+    def enlarged(windows):
+        return F.interpolate(small(windows), scale_factor=2.0, mode="bilinear", align_corners=False)
+
+    image = torch.rand(2, 3, height, width)
+    expected = in_windows(image, enlarged, crop, fixed=fixed)
+    found = in_windows(image, small, crop, fixed=fixed, traced=traced)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @quick

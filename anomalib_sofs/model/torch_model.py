@@ -200,7 +200,9 @@ class SofsModel(nn.Module):
         from anomalib.data import InferenceBatch  # noqa: PLC0415
 
         found = self.predict(image, support)
-        return InferenceBatch(pred_score=found.score, anomaly_map=found.maps.amax(dim=1))
+        # of one class a view: a graph would copy a whole image to take the largest of one
+        largest = found.maps[:, 0] if found.maps.shape[1] == 1 else found.maps.amax(dim=1)
+        return InferenceBatch(pred_score=found.score, anomaly_map=largest)
 
 
 def inside_of(image: Tensor, support: SupportEncoding, paths: Sequence[str] | None) -> Tensor | None:

@@ -125,7 +125,8 @@ class RelationHead(nn.Module):
         classes = stacked(support.encodings)
 
         def segment(windows: Tensor) -> Tensor:
-            return weighed(self.look(self.features(backbone, windows), classes), classes)
+            features = self.features(backbone, windows)
+            return weighed(self._small_look(self.first_logits(features, classes), features[0], classes), classes)
 
         found = apply_in_windows(image, segment, self.windows)
         return judged(found, classes, evidence=self.evidence, inside=inside)
@@ -137,15 +138,20 @@ class RelationHead(nn.Module):
         """
         return self.look_again(self.first_logits(features, classes), features[0], classes)
 
-    @staticmethod
-    def look_again(first: Tensor, grid: Tensor, classes: Encoding) -> Look:
+    def look_again(self, first: Tensor, grid: Tensor, classes: Encoding) -> Look:
         """Take the second look at the coarse grids ``(n, C, h, w)`` of n windows, whose first logits are known."""
+        small = self._small_look(first, grid, classes)
+        return small._replace(maps=F.interpolate(small.maps, scale_factor=2.0, mode="bilinear", align_corners=False))
+
+    @staticmethod
+    def _small_look(first: Tensor, grid: Tensor, classes: Encoding) -> Look:
+        """Do the same, but leave maps on the fine grid ``(n, 2 * K, 2h, 2w)``."""
         with full_precision(first):
             second, distance = self_supported(first, grid)
             both = torch.cat([second, first], 1)
             if KEY in classes:
                 both = suppressed(both, grid, classes)
-            return Look(F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False), distance)
+            return Look(both, distance)
 
     def first_logits(self, features: Features, classes: Encoding) -> Tensor:
         """Judge the features of n windows for K classes by the networks alone, logits ``(n, K, 2h, 2w)``."""

@@ -14,7 +14,9 @@ from .window_loop import ANY, Body, Segmentation, WindowLoops, current_loops
 from .windows import Axis, Windows, applied, clamped, divided, placed, reflect
 
 
-def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Windows) -> Tensor | None:
+def in_graph(
+    image: Tensor, segment: Callable[[Tensor], Tensor], windows: Windows, groups: int
+) -> tuple[Tensor, ...] | None:
     """Segment an image in a graph that is being exported; ``None`` where there is none, or it has no loops.
 
     A run in eager mode before the graph is traced tells what windows go through.
@@ -24,7 +26,7 @@ def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Window
         return None
     if torch.compiler.is_compiling():
         rows, columns = (place(length, windows) for length in image.shape[-2:])
-        return _apply(image, rows, columns, windows, loops)
+        return _apply(image, rows, columns, windows, loops, groups)
 
     def prepared(windows: Tensor) -> Tensor:
         return segment(loops.prepare(windows))
@@ -38,7 +40,7 @@ def in_graph(image: Tensor, segment: Callable[[Tensor], Tensor], windows: Window
 
     found: Tensor = applied(image, noted, windows)
     loops.remember(*seen)
-    return found
+    return found.chunk(groups, dim=1)
 
 
 def place(length: int, windows: Windows) -> Axis:
@@ -88,8 +90,13 @@ def _sources(axis: Axis, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return first, torch.maximum(first, last)
 
 
-def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: WindowLoops) -> Tensor:
-    """Do the same in a graph: a loop over all windows, then one over bands of the image, in which they are merged."""
+def _apply(
+    image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: WindowLoops, groups: int
+) -> tuple[Tensor, ...]:
+    """Do the same in a graph: a loop over all windows, then one over bands for each group, in which they are merged.
+
+    Groups have a loop each, as what became of one may be gone when the next is merged.
+    """
     grid = (rows.count, columns.count)
     scanned = (
         _source(rows)[:, None].expand(*grid, rows.size).flatten(0, 1),
@@ -107,11 +114,16 @@ def _apply(image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: Wi
     picked = [pixels - r * rows.step + (r - pair[:, :1]) * rows.size for r in _sources(rows, pixels)]
     across = torch.arange(columns.length)
     whole = [across + q * (columns.size - columns.step) for q in _sources(columns, across)]
-    shape = (image.shape[0], count, rows.band, columns.length)
+    each = count // groups
+    shape = (image.shape[0], each, rows.band, columns.length)
     # small maps are enlarged band by band: those of all windows are a large part of the memory
     sides = [torch.arange(axis.size) for axis in (rows, columns)] if small else []
-    merged = loops.run(_MERGING_SMALL if small else _MERGING, (numbers, *picked), (maps, *whole, *sides), shape)
-    return merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length)
+    merging = _MERGING_SMALL if small else _MERGING
+    of_groups = [
+        loops.run(merging, (numbers, *picked), (maps, channels, *whole, *sides), shape)
+        for channels in (torch.arange(i * each, (i + 1) * each) for i in range(groups))
+    ]
+    return tuple(merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length) for merged in of_groups)
 
 
 def _segmentation(windows: Windows, segment: Callable[[Tensor], Tensor]) -> Body:
@@ -129,7 +141,14 @@ def _segmentation(windows: Windows, segment: Callable[[Tensor], Tensor]) -> Body
 
 
 def merged(
-    numbers: Tensor, first: Tensor, last: Tensor, maps: Tensor, left: Tensor, right: Tensor, *sides: Tensor
+    numbers: Tensor,
+    first: Tensor,
+    last: Tensor,
+    maps: Tensor,
+    channels: Tensor,
+    left: Tensor,
+    right: Tensor,
+    *sides: Tensor,
 ) -> Tensor:
     """Merge two rows of windows into a band of the image: the mean over the windows that cover a pixel.
 
@@ -137,7 +156,8 @@ def merged(
         numbers: Of the windows, Q of each row ``(2 * Q,)``.
         first: Row behind each pixel's row in the first window that covers it, rows of both windows counted on ``(s,)``.
         last: Likewise in the last window ``(s,)``.
-        maps: Of all windows ``(n, B, C, h, w)``, or smaller ones.
+        maps: Of all windows ``(n, B, N, h, w)``, or smaller ones.
+        channels: Of these the C that are wanted ``(C,)``.
         left: Column behind each pixel's column in the first window, of Q windows side by side ``(W,)``.
         right: Likewise in the last window ``(W,)``.
         sides: Of small maps, as many numbers as a window is high ``(h,)``, then wide ``(w,)``.
@@ -145,8 +165,9 @@ def merged(
     Returns:
         ``(B, C, s, W)``.
     """
-    _, b, c, h, w = maps.shape
-    chosen = maps.index_select(0, numbers).flatten(0, 1)
+    _, b, _, h, w = maps.shape
+    c = channels.shape[0]
+    chosen = maps.index_select(0, numbers).index_select(2, channels).flatten(0, 1)
     if sides:
         h, w = (side.shape[0] for side in sides)
         chosen = bilinear(chosen, (h, w))
@@ -156,7 +177,7 @@ def merged(
 
 
 def _merged_examples() -> tuple[Tensor, ...]:
-    return (*(torch.arange(n) for n in (4, 3, 3)), torch.rand(4, 2, 2, 5, 6), *(torch.arange(n) for n in (7, 7)))
+    return (*map(torch.arange, (4, 3, 3)), torch.rand(4, 2, 3, 5, 6), *map(torch.arange, (2, 7, 7)))
 
 
 def _small_examples() -> tuple[Tensor, ...]:

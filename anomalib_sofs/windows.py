@@ -4,7 +4,7 @@ Placement is index arithmetic, the same in eager mode and inside an exported gra
 take one window after the other, so that memory stays bounded however large the image is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
@@ -170,23 +170,36 @@ def continue_to(image: Array, height: int, width: int) -> Array:
 
 
 def apply_in_windows(image: Array, segment: Callable[[Array], Array], windows: Windows) -> Array:
+    """Segment an image of any size window by window, see :func:`apply_in_groups`: one group ``(B, C, H, W)``."""
+    (found,) = apply_in_groups(image, segment, windows, 1)
+    return found
+
+
+def apply_in_groups(image: Array, segment: Callable[[Array], Array], windows: Windows, groups: int) -> Sequence[Array]:
     """Segment an image of any size window by window.
 
     Args:
         image: ``(B, 3, H, W)``.
         segment: Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``, or to smaller ones, which are enlarged.
         windows: What windows it takes.
+        groups: Of as many maps each, which a graph need not hold at the same time.
 
     Returns:
-        Maps ``(B, C, H, W)``: the mean over all windows that cover a pixel.
+        Maps of each group ``(B, C / groups, H, W)``: the mean over all windows that cover a pixel.
     """
     if is_torch_array(image):
         from .window_graph import in_graph  # noqa: PLC0415 - whoever has a tensor has torch
 
-        found = in_graph(image, segment, windows)
-        if found is not None:
-            return found
-    return applied(image, segment, windows)
+        of_groups = in_graph(image, segment, windows, groups)
+        if of_groups is not None:
+            return of_groups
+    return split(applied(image, segment, windows), groups)
+
+
+def split(maps: Array, groups: int) -> Sequence[Array]:
+    """Split maps ``(B, C, H, W)`` into groups of as many each, which are views of them."""
+    each = maps.shape[1] // groups
+    return [maps[:, i * each : (i + 1) * each, ...] for i in range(groups)]
 
 
 def applied(image: Array, segment: Callable[[Array], Array], windows: Windows) -> Array:

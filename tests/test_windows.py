@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.window_loop import exporting_loops
-from anomalib_sofs.windows import Axis, Windows, apply_in_windows, continue_to, reflect
+from anomalib_sofs.windows import Axis, Windows, apply_in_groups, apply_in_windows, continue_to, reflect
 
 from .helpers_model import default_model, marked, support
 
@@ -19,13 +19,13 @@ crops = st.sampled_from([4, 8, 12, 32])
 fixed = st.booleans()
 
 
-def in_windows(image, segment, crop, *, multiple=MULTIPLE, fixed=False, traced=False):
+def in_windows(image, segment, crop, *, multiple=MULTIPLE, fixed=False, traced=False, groups=1):
     """The loops of a graph need a run in eager mode before."""
     with exporting_loops(), pytest.MonkeyPatch.context() as patch:
         for compiling in {False, traced}:
             patch.setattr(torch.compiler, "is_compiling", lambda compiling=compiling: compiling)
-            result = apply_in_windows(image, segment, Windows(crop, multiple, fixed=fixed))
-        return result
+            result = apply_in_groups(image, segment, Windows(crop, multiple, fixed=fixed), groups)
+        return result if groups > 1 else result[0]
 
 
 def position_dependent(windows):
@@ -82,6 +82,15 @@ def test_maps_smaller_than_their_window_are_enlarged(height, width, crop, fixed,
     expected = in_windows(image, enlarged, crop, fixed=fixed)
     found = in_windows(image, small, crop, fixed=fixed, traced=traced)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@quick
+@given(sides, sides, crops, st.booleans())
+def test_groups_are_the_maps_in_parts(height, width, crop, traced):
+    image = torch.rand(2, 3, height, width)
+    expected = in_windows(image, position_dependent, crop)
+    first, second = in_windows(image, position_dependent, crop, traced=traced, groups=2)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), expected, atol=1e-4, rtol=0)
 
 
 @quick

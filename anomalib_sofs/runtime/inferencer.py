@@ -22,11 +22,11 @@ from anomalib_sofs.model.normality.detector import Prediction as Found
 from anomalib_sofs.model.probabilities import LIMIT, only_inside, probabilities
 from anomalib_sofs.model.relation.description import Channels
 from anomalib_sofs.model.relation.marks import Look, encode_marks, stacked
-from anomalib_sofs.model.relation.whole_image import judged, weighed
+from anomalib_sofs.model.relation.whole_image import PARTS, judged, weighed
 from anomalib_sofs.model.support_crops import SupportCrops, say_resized
 from anomalib_sofs.results.regions import describe_region, find_regions
 from anomalib_sofs.results.writer import Result
-from anomalib_sofs.windows import Merging, Windows
+from anomalib_sofs.windows import Merging, Windows, split
 
 from .bundle import HINTS, SUPPORT, Bundle
 from .crops_in_memory import CropsInMemory
@@ -317,7 +317,7 @@ class SofsInferencer:
         deviation: NDArray[np.float32] | None,
     ) -> Found:
         """Weigh the image as a whole."""
-        logits = judged(merging.mean(), classes, evidence=self.bundle.evidence, inside=inside)
+        logits = judged(split(merging.mean(), PARTS), classes, evidence=self.bundle.evidence, inside=inside)
         if deviation is not None:
             logits = contrasted(logits, deviation)
         logits = only_inside(logits, inside)

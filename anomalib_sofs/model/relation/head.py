@@ -14,7 +14,7 @@ from anomalib_sofs.model.encoding import Encoding, SupportEncoding
 from anomalib_sofs.model.episodes import Episodes, Features, episode_features
 from anomalib_sofs.model.modes import evaluating
 from anomalib_sofs.model.support_crops import SupportCrops
-from anomalib_sofs.windows import Windows, apply_in_windows
+from anomalib_sofs.windows import Windows, apply_in_groups
 
 from .description import FINE_PREFIX, describe, describe_episodes
 from .discriminant import mean_of
@@ -29,7 +29,7 @@ from .rejections import KEY
 from .self_support import self_supported
 from .statistics import SupportRelations
 from .suppression import suppressed
-from .whole_image import judged, weighed
+from .whole_image import PARTS, judged, weighed
 
 BACKGROUND_WINDOWS = 16
 """Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
@@ -128,7 +128,7 @@ class RelationHead(nn.Module):
             features = self.features(backbone, windows)
             return weighed(self._small_look(self.first_logits(features, classes), features[0], classes), classes)
 
-        found = apply_in_windows(image, segment, self.windows)
+        found = apply_in_groups(image, segment, self.windows, PARTS)
         return judged(found, classes, evidence=self.evidence, inside=inside)
 
     def look(self, features: Features, classes: Encoding) -> Look:

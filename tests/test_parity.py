@@ -11,7 +11,7 @@ from PIL import Image
 
 from anomalib_sofs.model import Sofs, SupportSet
 from anomalib_sofs.model.exporting import mixin, parity
-from anomalib_sofs.model.exporting.parity import ParityError, compare
+from anomalib_sofs.model.exporting.parity import ParityError, compare, summary
 from anomalib_sofs.model.false_alarms import GoodImages
 from anomalib_sofs.openvino_core import core
 
@@ -29,12 +29,14 @@ def exported(off: float):
 
 def test_support_images_and_random_ones_of_several_sizes_and_batches_are_compared(tmp_path):
     Image.new("RGB", (700, 90), "grey").save(tmp_path / "part.png")
-    supports = [str(tmp_path / "part.png"), str(tmp_path / "gone.png")]
+    supports = [str(tmp_path / "part.png"), str(tmp_path / "gone.png"), "support image 2"]
     report = compare(answer, exported(5e-5), "FP32", supports)
     assert [(row["image"], row["batch"], row["height"], row["width"]) for row in report["images"]] == [
         ("part.png", 1, 90, 640), ("random", 1, 70, 113), ("random", 3, 96, 130), ("random", 1, 600, 545),
     ]  # fmt: skip
-    assert report["unread"] == ["gone.png"]
+    assert report["unread"] == ["gone.png", "support image 2"]
+    said = summary(report, tmp_path / "report.json")
+    assert " Not compared, for they are no files, or gone: gone.png, support image 2. Report: " in said
     assert report["map"] == pytest.approx(5e-5, rel=0.01)
     assert report["allowed"] == 1e-4
 

@@ -50,7 +50,7 @@ class Report(TypedDict):
     score: float
     images: list[Difference]
     unread: list[str]
-    """Support images that are not there any more."""
+    """Support images that are no files (arrays), or not there any more."""
 
 
 class ParityError(RuntimeError):
@@ -72,7 +72,7 @@ def compare(
         reference: The model in PyTorch.
         exported: The exported one.
         precision: Of its weights, see :data:`ALLOWED`.
-        supports: Files of images, see :func:`probe_files`; those that are gone are named in the report.
+        supports: Files of images, see :func:`probe_files`; those that are none, or gone, are named in the report.
         size: Height and width, where it takes no others.
         magnified: What is allowed instead of :data:`ALLOWED`, where the model magnifies rounding.
 
@@ -110,7 +110,7 @@ def compare(
 def summary(report: Report, file: Path) -> str:
     """Say in two lines what a report says."""
     sizes = ", ".join(f"{r['batch']} x {r['height']} x {r['width']} ({r['image']})" for r in report["images"])
-    gone = f" Not compared, for they are gone: {', '.join(report['unread'])}." if report["unread"] else ""
+    gone = f" Not compared, for they are no files, or gone: {', '.join(report['unread'])}." if report["unread"] else ""
     return (
         f"Compared with PyTorch ({report['precision']}): maps differ by at most {report['map']:.1e}, scores by "
         f"{report['score']:.1e}; allowed {report['allowed']:.0e}.\nImages: {sizes}.{gone} Report: {file}"

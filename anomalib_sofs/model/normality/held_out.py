@@ -42,9 +42,9 @@ def held_out(views: Views, sources: Sequence[int], *, as_it_lies: bool = False) 
     if len(images) > 1:
         first = {sources.index(image) for image in images}
         for fold in range(min(FOLDS, len(images))):
-            members = images[fold::FOLDS]
+            members = set(images[fold::FOLDS])
             out = [i for i, source in enumerate(sources) if source in members and (i in first or not as_it_lies)]
-            rest = [i for i in range(len(views)) if i not in out]
+            rest = sorted(set(range(len(views))).difference(out))
             kept = [views[i] for i in rest], [sources[i] for i in rest]
             for i in out:
                 yield HeldOut(*kept, views[i], typical=i in first)

@@ -3,20 +3,20 @@
 Placement is the same index arithmetic as in eager mode.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from .arrays import bilinear
-from .window_loop import ANY, Body, Segmentation, WindowLoops, current_loops
-from .windows import Axis, Windows, applied, clamped, divided, placed, reflect
+from .window_loop import ANY, Body, WindowLoops, current_loops
+from .windows import Axis, Windows, applied, clamped, divided, placed, reflect, split
 
 
 def in_graph(
     image: Tensor, segment: Callable[[Tensor], Tensor], windows: Windows, groups: int
-) -> tuple[Tensor, ...] | None:
+) -> Sequence[Tensor] | None:
     """Segment an image in a graph that is being exported; ``None`` where there is none, or it has no loops.
 
     A run in eager mode before the graph is traced tells what windows go through.
@@ -31,16 +31,9 @@ def in_graph(
     def prepared(windows: Tensor) -> Tensor:
         return segment(loops.prepare(windows))
 
-    seen: list[Segmentation] = []
-
-    def noted(windows: Tensor) -> Tensor:
-        maps = prepared(windows)
-        seen[:] = [Segmentation(prepared, maps.shape[1], maps.shape[-2:] != windows.shape[-2:])]
-        return maps
-
-    found: Tensor = applied(image, noted, windows)
-    loops.remember(*seen)
-    return found.chunk(groups, dim=1)
+    found: Tensor = applied(image, prepared, windows)
+    loops.remember(prepared, found.shape[1])
+    return split(found, groups)
 
 
 def place(length: int, windows: Windows) -> Axis:
@@ -92,7 +85,7 @@ def _sources(axis: Axis, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _apply(
     image: Tensor, rows: Axis, columns: Axis, windows: Windows, loops: WindowLoops, groups: int
-) -> tuple[Tensor, ...]:
+) -> Sequence[Tensor]:
     """Do the same in a graph: a loop over all windows, then one over bands for each group, in which they are merged.
 
     Groups have a loop each, as what became of one may be gone when the next is merged.
@@ -102,9 +95,8 @@ def _apply(
         _source(rows)[:, None].expand(*grid, rows.size).flatten(0, 1),
         _source(columns)[None].expand(*grid, columns.size).flatten(0, 1),
     )
-    segment, count, small = loops.next()
-    shape = (image.shape[0], count, *((ANY, ANY) if small else (rows.size, columns.size)))
-    maps = loops.run(_segmentation(windows, segment), scanned, (image,), shape)
+    segment, count = loops.next()
+    maps = loops.run(_segmentation(windows, segment), scanned, (image,), (image.shape[0], count, ANY, ANY))
 
     # a band is so high that its pixels lie in two rows of windows
     pixels = torch.arange(rows.bands)[:, None] * rows.band + torch.arange(rows.band)
@@ -116,14 +108,12 @@ def _apply(
     whole = [across + q * (columns.size - columns.step) for q in _sources(columns, across)]
     each = count // groups
     shape = (image.shape[0], each, rows.band, columns.length)
-    # small maps are enlarged band by band: those of all windows are a large part of the memory
-    sides = [torch.arange(axis.size) for axis in (rows, columns)] if small else []
-    merging = _MERGING_SMALL if small else _MERGING
+    sides = [torch.arange(axis.size) for axis in (rows, columns)]
     of_groups = [
-        loops.run(merging, (numbers, *picked), (maps, channels, *whole, *sides), shape)
+        loops.run(_MERGING, (numbers, *picked), (maps, channels, *whole, *sides), shape)
         for channels in (torch.arange(i * each, (i + 1) * each) for i in range(groups))
     ]
-    return tuple(merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length) for merged in of_groups)
+    return [merged.permute(1, 2, 0, 3, 4).flatten(2, 3).narrow(2, 0, rows.length) for merged in of_groups]
 
 
 def _segmentation(windows: Windows, segment: Callable[[Tensor], Tensor]) -> Body:
@@ -156,32 +146,26 @@ def merged(
         numbers: Of the windows, Q of each row ``(2 * Q,)``.
         first: Row behind each pixel's row in the first window that covers it, rows of both windows counted on ``(s,)``.
         last: Likewise in the last window ``(s,)``.
-        maps: Of all windows ``(n, B, N, h, w)``, or smaller ones.
+        maps: Of all windows ``(n, B, N, h', w')``, as large as these or smaller. They are enlarged here, band by band:
+            those of all windows are a large part of the memory.
         channels: Of these the C that are wanted ``(C,)``.
         left: Column behind each pixel's column in the first window, of Q windows side by side ``(W,)``.
         right: Likewise in the last window ``(W,)``.
-        sides: Of small maps, as many numbers as a window is high ``(h,)``, then wide ``(w,)``.
+        sides: As many numbers as a window is high ``(h,)``, then wide ``(w,)``.
 
     Returns:
         ``(B, C, s, W)``.
     """
-    _, b, _, h, w = maps.shape
-    c = channels.shape[0]
-    chosen = maps.index_select(0, numbers).index_select(2, channels).flatten(0, 1)
-    if sides:
-        h, w = (side.shape[0] for side in sides)
-        chosen = bilinear(chosen, (h, w))
+    b, c = maps.shape[1], channels.shape[0]
+    h, w = (side.shape[0] for side in sides)
+    chosen = bilinear(maps.index_select(0, numbers).index_select(2, channels).flatten(0, 1), (h, w))
     side_by_side = chosen.reshape(2, -1, b, c, h, w).permute(2, 3, 0, 4, 1, 5).reshape(b, c, 2 * h, -1)
     strip = (side_by_side.index_select(2, first) + side_by_side.index_select(2, last)) / 2
     return (strip.index_select(3, left) + strip.index_select(3, right)) / 2
 
 
 def _merged_examples() -> tuple[Tensor, ...]:
-    return (*map(torch.arange, (4, 3, 3)), torch.rand(4, 2, 3, 5, 6), *map(torch.arange, (2, 7, 7)))
+    return (*map(torch.arange, (4, 3, 3)), torch.rand(4, 2, 3, 5, 6), *map(torch.arange, (2, 7, 7, 10, 12)))
 
 
-def _small_examples() -> tuple[Tensor, ...]:
-    return (*_merged_examples(), torch.arange(10), torch.arange(12))
-
-
-_MERGING, _MERGING_SMALL = Body(merged, _merged_examples), Body(merged, _small_examples)
+_MERGING = Body(merged, _merged_examples)

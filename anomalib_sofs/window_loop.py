@@ -34,8 +34,6 @@ class Segmentation(NamedTuple):
     """Maps windows ``(B, 3, h, w)`` to maps ``(B, C, h, w)``."""
     maps: int
     """Maps per window, C."""
-    small: bool
-    """Whether they are smaller than the window."""
 
 
 def unchanged(windows: Tensor) -> Tensor:
@@ -53,9 +51,9 @@ class WindowLoops:
         self._seen: list[Segmentation] = []
         self._traced = 0
 
-    def remember(self, segmentation: Segmentation) -> None:
+    def remember(self, segment: Callable[[Tensor], Tensor], maps: int) -> None:
         """Remember what the windows of an image went through in eager mode."""
-        self._seen.append(segmentation)
+        self._seen.append(Segmentation(segment, maps))
 
     def next(self) -> "Segmentation":
         """Return what windows go through in the graph: in the order, and as often, as in eager mode."""

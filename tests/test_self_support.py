@@ -99,7 +99,7 @@ def test_a_class_that_is_not_there_changes_nothing_for_the_others():
     both, distance = self_supported(torch.cat([logits, torch.full_like(logits, -20.0)], 1), grid)
     alone, alone_distance = self_supported(logits, grid)
     torch.testing.assert_close(both[:, :1], alone)
-    torch.testing.assert_close(distance[:, :1], alone_distance, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(distance[:, :1], alone_distance, rtol=2e-5, atol=1e-5)
     assert float(both[:, 1].max()) <= -20
 
 

@@ -110,10 +110,12 @@ def compare(
 def summary(report: Report, file: Path) -> str:
     """Say in two lines what a report says."""
     sizes = ", ".join(f"{r['batch']} x {r['height']} x {r['width']} ({r['image']})" for r in report["images"])
-    gone = f" Not compared, for they are no files, or gone: {', '.join(report['unread'])}." if report["unread"] else ""
+    unread = (
+        f" Not compared, for they are no files, or gone: {', '.join(report['unread'])}." if report["unread"] else ""
+    )
     return (
         f"Compared with PyTorch ({report['precision']}): maps differ by at most {report['map']:.1e}, scores by "
-        f"{report['score']:.1e}; allowed {report['allowed']:.0e}.\nImages: {sizes}.{gone} Report: {file}"
+        f"{report['score']:.1e}; allowed {report['allowed']:.0e}.\nImages: {sizes}.{unread} Report: {file}"
     )
 
 

@@ -57,8 +57,7 @@ class DiscriminantHead(nn.Module):
 
         def segment(windows: Tensor) -> Tensor:
             maps, _ = self.head.relate(self.head.features(backbone, windows), classes)
-            cells = maps[:, row].view(-1, count, *maps.shape[-2:])
-            return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+            return maps[:, row].view(-1, count, *maps.shape[-2:])
 
         return STEEPNESS * (apply_in_windows(image, segment, self.windows) - DISCRIMINANT_THRESHOLD)
 
@@ -101,7 +100,6 @@ class PriorHead(nn.Module):
         def segment(windows: Tensor) -> Tensor:
             layers = enumerate(self.features(backbone, windows))
             prior = torch.stack([target_semantic_prior(layer, encoding[f"cells_{i}"]) for i, layer in layers], dim=1)
-            cells = prior.mean(dim=1, keepdim=True)
-            return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+            return prior.mean(dim=1, keepdim=True)
 
         return STEEPNESS * (apply_in_windows(image, segment, self.windows) - PRIOR_THRESHOLD)

@@ -217,7 +217,7 @@ class AnomalyDetector(ABC):
             with full_precision(windows):
                 features = self.features(backbone, windows)
                 cells = self.combine(self.distances(features, encoding), encoding)
-            return bilinear(highest_around(cells[:, :1, ...]) if around else cells, windows.shape[-2:])
+            return highest_around(cells[:, :1, ...]) if around else cells
 
         return apply_in_windows(shrunk(image, self.windows) if support.whole else image, segment, self.windows)
 

@@ -176,8 +176,7 @@ class PaperHead(nn.Module):
         encodings = support.encodings
 
         def segment(windows: Tensor) -> Tensor:
-            cells = self.classify(self.features(backbone, windows), encodings).float()
-            return F.interpolate(cells, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+            return self.classify(self.features(backbone, windows), encodings).float()
 
         found = apply_in_windows(query, segment, self.windows)
         if support.whole:

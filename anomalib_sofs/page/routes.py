@@ -63,6 +63,7 @@ class Routes:
             {
                 "changes": search.changes,
                 "running": search.running,
+                "ended": search.ended,
                 "phase": search.phase,
                 "done": search.done,
                 "total": search.total,

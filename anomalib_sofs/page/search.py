@@ -107,6 +107,8 @@ class Search:
         """Of the images, how many are done, and how many there are."""
         self.error = ""
         """Why it failed."""
+        self.ended = 0
+        """Searches that have come to their end, whichever it was."""
         self.changes = 0
         """Grows whenever there is something new to show."""
         self._stopped = threading.Event()
@@ -149,6 +151,7 @@ class Search:
             self.error = str(error) or repr(error)
         finally:
             self.running = False
+            self.ended += 1
             self.touch()
 
     def found(self, files: Mapping[str, Path], encoding: SupportEncoding) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -159,10 +159,12 @@ class Window:
         self.drag(points)
         self.page.click("[data-tool=look]")
 
-    def find(self):
-        self.page.click("#sofs-find")
-        self.page.wait_for_function("window.sofs.state.running", timeout=20_000)
-        self.page.wait_for_function("!window.sofs.state.running", timeout=120_000)
+    def find(self, button="#sofs-find"):
+        """Press a button that searches, and wait until the search has ended and is drawn."""
+        before = self.page.evaluate("window.sofs.state.ended")
+        self.page.click(button)
+        # the page asks now and then, and may never see a short search run
+        self.page.wait_for_function("(before) => window.sofs.state.ended > before", arg=before, timeout=120_000)
         self.settle()
 
 

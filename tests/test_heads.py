@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import weakref
 from functools import partial
 from types import SimpleNamespace
@@ -457,3 +458,21 @@ def test_many_supports_show_a_progress_bar_on_a_screen(count, terminal, monkeypa
     assert ("Support images" in screen.getvalue()) == (count == 20 and terminal)
     assert terminal or not screen.getvalue()
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "message"),
+    [
+        (
+            "relation", {"membres": 3},
+            "head_options of head='relation': Option 'membres' is not accepted. It has members, background_windows, evidence.",
+        ),
+        ("relation", {"members": "two"}, "\"members\": Expected a <class 'int'>. Got value: two. It has members"),
+        ("relation", {"window_size": 256}, "Option 'window_size' is not accepted"),
+        ("paper", {"members": 2}, "head='paper': Option 'members' is not accepted. It has dim, merged_dim, abnormal_prior, "),
+        ("paper", {"mask_downsampling": "nearest"}, "Expected a typing.Literal['area', 'bilinear']. Got value: nearest"),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_head_does_not_have_is_named(head, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Sofs(head=head, head_options=options)

@@ -1,8 +1,11 @@
 """What a segmentation head offers to the model, and the heads by name."""
 
-from collections.abc import Sequence
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from .backbone import Backbone, default_layers, is_transformer
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from .support_crops import SupportCrops
 
 HeadName = Literal["relation", "paper"]
+OURS: set[str | int] = {"channels", "grids", "multiple", "window_size"}
+"""Arguments of heads that are no options: what they say of the backbone, and the window."""
 
 
 class Segmenter(Protocol):
@@ -69,7 +74,7 @@ def default_window(head: HeadName, backbone: Backbone) -> int:
 
 
 def build_head(
-    name: HeadName, backbone: Backbone, window_size: int | None = None, **options: Any
+    name: HeadName, backbone: Backbone, window_size: int | None = None, /, **options: Any
 ) -> PaperHead | RelationHead:
     """Build a head for a backbone.
 
@@ -80,16 +85,18 @@ def build_head(
         **options: Keyword arguments of the head.
 
     Raises:
-        ValueError: If there is no head of that name, it cannot read this backbone, or the window does not suit it.
+        ValueError: If there is no head of that name, it cannot read this backbone, the window does not suit it, or an
+            option is not one of its own or not of its kind.
     """
     size = default_window(name, backbone) if window_size is None else window_size
     if name == "paper":
         _check_window(size, backbone.multiple, backbone)
+        options = _checked_options(PaperHead, name, options)
         return PaperHead(backbone.channels, window_size=size, multiple=backbone.multiple, **options)
     if name == "relation":
         grids = grids_of(backbone)
         _check_window(size, RelationHead.multiple, backbone)
-        return RelationHead(grids, window_size=size, **options)
+        return RelationHead(grids, window_size=size, **_checked_options(RelationHead, name, options))
     msg = f"There is no head {name!r}: choose 'relation' or 'paper'."
     raise ValueError(msg)
 
@@ -99,6 +106,17 @@ def build_detector(head: PaperHead | RelationHead) -> AnomalyDetector:
     if isinstance(head, PaperHead):
         return AbnormalPriorDetector(head.windows, scale_features=head.scale_features, coreset=head.coreset)
     return CellSpaceDetector(head.grids.patch) if isinstance(head.grids, BlockGrids) else CellSpaceDetector()
+
+
+def _checked_options(kind: type, name: HeadName, options: Mapping[str, Any]) -> dict[str, Any]:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, skip=OURS)
+    try:
+        return parser.parse_object(dict(options), defaults=False).as_dict()
+    except ArgumentError as error:
+        own = ", ".join(option for option in signature(kind).parameters if option not in OURS)
+        msg = f"head_options of head={name!r}: {' '.join(str(error).split())}. It has {own}."
+        raise ValueError(msg) from None
 
 
 def _check_window(size: int, multiple: int, backbone: Backbone) -> None:

@@ -91,12 +91,13 @@ def build_head(
     size = default_window(name, backbone) if window_size is None else window_size
     if name == "paper":
         _check_window(size, backbone.multiple, backbone)
-        options = _checked_options(PaperHead, name, options)
-        return PaperHead(backbone.channels, window_size=size, multiple=backbone.multiple, **options)
+        own = _checked_options(PaperHead, name, options)
+        return PaperHead(backbone.channels, window_size=size, multiple=backbone.multiple, **own)
     if name == "relation":
         grids = grids_of(backbone)
         _check_window(size, RelationHead.multiple, backbone)
-        return RelationHead(grids, window_size=size, **_checked_options(RelationHead, name, options))
+        own = _checked_options(RelationHead, name, options)
+        return RelationHead(grids, window_size=size, **own)
     msg = f"There is no head {name!r}: choose 'relation' or 'paper'."
     raise ValueError(msg)
 
@@ -109,14 +110,18 @@ def build_detector(head: PaperHead | RelationHead) -> AnomalyDetector:
 
 
 def _checked_options(kind: type, name: HeadName, options: Mapping[str, Any]) -> dict[str, Any]:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, skip=OURS)
-    try:
-        return parser.parse_object(dict(options), defaults=False).as_dict()
-    except ArgumentError as error:
-        own = ", ".join(option for option in signature(kind).parameters if option not in OURS)
-        msg = f"head_options of head={name!r}: {' '.join(str(error).split())}. It has {own}."
-        raise ValueError(msg) from None
+    own = [option for option in signature(kind).parameters if option not in OURS]
+    # jsonargparse would say this in other words in each version
+    wrong = ", ".join(f"Option {option!r} is not accepted" for option in options if option not in own)
+    if not wrong:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(kind, skip=OURS)
+        try:
+            return parser.parse_object(dict(options), defaults=False).as_dict()
+        except ArgumentError as error:
+            wrong = " ".join(str(error).split())
+    msg = f"head_options of head={name!r}: {wrong}. It has {', '.join(own)}."
+    raise ValueError(msg)
 
 
 def _check_window(size: int, multiple: int, backbone: Backbone) -> None:

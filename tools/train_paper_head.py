@@ -36,17 +36,15 @@ LARGE = 0.5
 """Share of the groups with pictures as large as a window: defects are small there, as on real parts."""
 GOOD_QUERIES = 0.3
 """Share of the queries that show no defect, once the head can tell one."""
-FIRST_GOOD = 0.25
-"""Share of the steps before the first of them: the loss of good windows is least where nothing is found anywhere, and a
-head that has learned nothing yet goes there, and stays."""
+FIRST_GOOD = 175
+"""Steps before the first of them, however many there are: the loss of good windows is least where nothing is found
+anywhere, and a head that has learned nothing yet goes there, and stays."""
 MORE_SHOTS = 0.3
 """Share of the steps with two support pictures instead of one."""
 JITTER = 0.15
 """Of brightness and contrast of each window, beside what the renderer varies."""
 WARM_UP = 100
 """Steps."""
-CHECKED_GROUPS = 20
-"""Groups of held-out surfaces on which training is watched."""
 RESIZED = 256
 """Pixels of a picture where the ablation resizes it."""
 
@@ -209,7 +207,7 @@ def fit(trainer: Trainer, steps: int, batch: int, rate: float, watch: PictureBan
     )
     total, start = torch.zeros((), device=trainer.bank.device), time.perf_counter()
     for step in range(1, steps + 1):
-        loss = trainer.loss(trainer.draw(batch, GOOD_QUERIES if step > FIRST_GOOD * steps else 0))
+        loss = trainer.loss(trainer.draw(batch, GOOD_QUERIES if step > FIRST_GOOD else 0))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -274,6 +272,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--groups", type=int, default=2400)
+    parser.add_argument("--checked", type=int, default=20, help="groups of other surfaces on which it is watched")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=16, help="episodes of a step")
     parser.add_argument("--rate", type=float, default=3e-4, help="highest learning rate of the transformer")
@@ -296,7 +295,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device(args.device)
     files = groups(args.cache / "trained", Plan(large=LARGE), args.groups, args.workers)
-    watched = groups(args.cache / "held-out", Plan(HELD_OUT, large=LARGE), CHECKED_GROUPS, args.workers)
+    watched = groups(args.cache / "held-out", Plan(HELD_OUT, large=LARGE), args.checked, args.workers)
     head, backbone = build(args)
     bank, watch = (load(some, device, head) for some in (files, watched))
     print(f"{len(bank.groups)} groups, {sum(p.numel() for p in head.parameters())} weights", flush=True)

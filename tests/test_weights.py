@@ -291,5 +291,5 @@ def test_weights_trained_on_other_relation_maps_are_refused():
     with pytest.raises(ValueError, match="do not fit this head") as error:
         load_into(head, state, "old.safetensors")
     assert str(error.value).splitlines()[1:] == [
-        "  nets.0.version: 1 in the file, 3 in the model (it was trained on other relation maps)"
+        "  nets.0.version: 1 in the file, 4 in the model (it was trained on other relation maps)"
     ]

@@ -1,30 +1,36 @@
-"""Train the packaged head on rendered parts alone: render, relate, then fit small networks to the cached maps.
+"""Train a network of the packaged head on rendered parts alone: render, relate, then fit it to the cached maps.
 
 python tools/train_head.py --cache FOLDER --out FILE.safetensors
+
+Networks that were trained apart, on groups of another kind (``--beside``), make one head: their logits are averaged.
 """
 
 import argparse
+import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple, cast
 
 import torch
-from rendered_groups import FILE_GROUPS, Picture, Pictures, Plan, groups, read
-from safetensors.torch import save_file
+from rendered_groups import FILE_GROUPS, HELD_OUT, Picture, Pictures, Plan, groups, read
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs import Sofs
 from anomalib_sofs.model.backbone import DEFAULT_BACKBONE
-from anomalib_sofs.model.relation.head import MEMBERS, RelationHead
+from anomalib_sofs.model.relation.head import RelationHead
 from anomalib_sofs.model.relation.maps import RELATIONS
 from anomalib_sofs.model.relation.marks import stacked
 from anomalib_sofs.model.relation.network import RelationNet, inputs, relation_loss
 from anomalib_sofs.model.torch_model import SofsModel
+from anomalib_sofs.model.weights import BUILT
 
 CONTRASTS = RELATIONS.index("local_sigma") + 1
 """The first maps: they grow with the contrast of the query's defect."""
@@ -197,50 +203,81 @@ def fit(items: list[Item], steps: int, seed: int, device: str = "cpu") -> Relati
     return net.eval()
 
 
-def _fit_member(device: str, paths: list[Path], steps: int, seed: int) -> dict[str, Tensor]:
-    """Train one network; on a CPU on one thread: the same weights whatever the number of workers."""
-    if device == "cpu":
-        torch.set_num_threads(1)
+@torch.no_grad()
+def check(net: RelationNet, items: list[Item]) -> str:
+    """Look at other episodes: the mean IoU of those with a defect, and the share of the others with a region."""
+    ious, alarms = [], []
+    for item in items:
+        maps, fine, target = (part[None].float() for part in item)
+        found, truth = net(*inputs(maps, fine))[0][0, 0] > 0, target[0] > 0.5  # noqa: PLR2004
+        if truth.any():
+            ious.append(float((found & truth).sum() / (found | truth).sum()))
+        else:
+            alarms.append(float(found.any()))
+    return f"mIoU {100 * fmean(ious):.1f} %, good with a region {100 * fmean(alarms):.0f} %"
+
+
+def _load(files: list[Path], device: str) -> list[Item]:
     # mapped: on a CPU they need not fit into memory all at once
-    items = [Item(*(part.to(device) for part in item)) for path in paths for item in torch.load(path, mmap=True)]
-    print(f"seed {seed}: {len(items)} episodes", flush=True)
-    return {name: value.cpu().contiguous() for name, value in fit(items, steps, seed, device).state_dict().items()}
+    return [Item(*(part.to(device) for part in item)) for file in files for item in torch.load(file, mmap=True)]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True, help="folder for what is rendered, about 7 MB a group")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--beside", type=Path, help="file whose networks the new one is put behind")
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name; a cache serves several")
+    parser.add_argument("--random-weights", action="store_true", help="of the backbone: shows that everything runs")
+    parser.add_argument("--seed", type=int, default=1, help="of the training; the groups are always the same ones")
+    parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
+    parser.add_argument("--checked", type=int, default=60, help="groups of other surfaces that tell how good it is")
+    parser.add_argument("--large", type=float, default=0.3, help="share of the groups with pictures of a whole window")
+    parser.add_argument("--own-scale", type=float, default=0.0, help="see Plan in rendered_groups.py")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for what is rendered, about 7 MB a group")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name; a cache serves several")
-    parser.add_argument("--random-weights", action="store_true", help="of the backbone: shows that everything runs")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="of the first network, the next follow; the groups are always the same ones"
-    )
-    parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
-    parser.add_argument("--large", type=float, default=0.3, help="share of the groups with pictures of a whole window")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    try:
-        files = groups(args.cache, Plan(large=args.large), args.groups, args.workers)
-    except ValueError as error:
-        parser.error(str(error))
+    args = _parse()
+    plan = Plan(large=args.large, own_scale=args.own_scale)
+    files = groups(args.cache, plan, args.groups, args.workers)
+    others = groups(args.cache / "held-out", plan._replace(surfaces=HELD_OUT), args.checked, args.workers)
+    relate = partial(_relate, args.backbone, args.device, random_weights=args.random_weights)
+    related = []
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        episodes = []
-        relate = partial(_relate, args.backbone, args.device, random_weights=args.random_weights)
-        for path in pool.map(relate, files):
+        for path in pool.map(relate, [*files, *others]):
             print(path, flush=True)
-            episodes.append(path)
-        fit_member = partial(_fit_member, args.device, episodes, args.steps)
-        members = list(pool.map(fit_member, range(args.seed, args.seed + MEMBERS)))
-    state = {f"nets.{i}.{name}": value for i, member in enumerate(members) for name, value in member.items()}
+            related.append(path)
+    if args.device == "cpu":
+        torch.set_num_threads(1)  # the same weights on every machine
+    items = _load(related[: len(files)], args.device)
+    print(f"{len(items)} episodes", flush=True)
+    net = fit(items, args.steps, args.seed, args.device)
+    print(f"surfaces that are never trained on: {check(net, _load(related[len(files) :], args.device))}", flush=True)
+    save(net, args)
+
+
+def save(net: RelationNet, args: argparse.Namespace) -> None:
+    """Write the network, behind those of the file that it is put beside, and how each of them was trained."""
     how = (
         f"tools/train_head.py --backbone {args.backbone} --seed {args.seed} --groups {args.groups} "
-        f"--large {args.large} --steps {args.steps}"
+        f"--large {args.large} --own-scale {args.own_scale} --steps {args.steps}"
     )
-    save_file(state, args.out, metadata={"format": "pt", "trained_by": how})
+    state: dict[str, Tensor] = {}
+    if args.beside is not None:
+        state = load_file(args.beside)
+        with safe_open(args.beside, "pt") as file:
+            how = f"{file.metadata()['trained_by']}; {how}"
+    members = len({name.split(".")[1] for name in state})
+    state |= {f"nets.{members}.{name}": value.cpu().contiguous() for name, value in net.state_dict().items()}
+    built = json.dumps({"head_options": {"members": members + 1}})
+    part = args.out.with_suffix(".part")
+    save_file(state, part, metadata={"format": "pt", "trained_by": how, BUILT: built})
+    part.replace(args.out)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from .whole_image import PARTS, judged, weighed
 
 BACKGROUND_WINDOWS = 16
 """Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
-MEMBERS = 2
-"""Networks that come with the package; their logits are averaged."""
+MEMBERS = 1
+"""Networks that come with the package; of several, the logits are averaged."""
 
 
 class RelationHead(nn.Module):

@@ -28,7 +28,7 @@ def test_rejected_false_alarms_leave_good_images_alone_afterwards(tmp_path):
         top, left = 20 + 15 * number, 30 + 20 * number
         picture(tmp_path / f"part/test/pit/{number}.png", *marked(96, 128, (top, left, top + 7, left + 6), seed=number))
         good = surface(96, 128, 20 + number)
-        good[:, 40:52, 20 + 9 * number : 32 + 9 * number] = 0.05  # a hole, which is to be there
+        good[:, 40:52, 20 + 9 * number : 32 + 9 * number] = 0.15  # a hole, which is to be there
         picture(tmp_path / f"part/test/good/{number}.png", good)
         picture(tmp_path / f"part/train/good/{number}.png", surface(96, 128, 40 + number))
     result = tmp_path / "result.json"

@@ -1,9 +1,9 @@
 """The trainer of the packaged head: what it says of a network, and the file that it writes."""
 
-import json
 import sys
 from argparse import Namespace
 
+import pytest
 import torch
 from safetensors import safe_open
 
@@ -15,7 +15,9 @@ from anomalib_sofs.model.relation.network import RelationNet
 from .conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tools"))
+import larger_networks
 import train_head
+from larger_networks import LargerNetworks
 
 MAPS = len(RELATIONS) + 1  # the last one is the share of defect of the support
 
@@ -56,21 +58,36 @@ def test_other_episodes_tell_the_iou_of_defects_and_how_many_good_parts_get_a_re
     assert train_head.check(left_half, items) == "mIoU 50.0 %, good with a region 100 %"
 
 
-def test_networks_that_were_trained_apart_make_one_head(tmp_path):
+def test_it_comes_near_to_what_the_larger_networks_say():
+    items, larger = [item(square(side), seed) for seed, side in enumerate((4, 6, 8, 0))], LargerNetworks()
     torch.manual_seed(0)
-    first, second = RelationNet().eval(), RelationNet().eval()
-    said = {"backbone": "tf_efficientnet_lite0", "groups": 20, "own_scale": 0.0, "steps": 5}
-    one = Namespace(**said, out=tmp_path / "one.safetensors", beside=None, seed=1, large=0.0)
-    two = Namespace(**said, out=tmp_path / "two.safetensors", beside=one.out, seed=2, large=0.3)
-    train_head.save(first, one)
-    train_head.save(second, two)
-    with safe_open(two.out, "pt") as file:
-        metadata = file.metadata()
-    assert json.loads(metadata["built"]) == {"head_options": {"members": 2}}
-    assert [how.split("--seed ")[1] for how in metadata["trained_by"].split("; ")] == [
-        "1 --groups 20 --large 0.0 --own-scale 0.0 --steps 5",
-        "2 --groups 20 --large 0.3 --own-scale 0.0 --steps 5",
-    ]
-    nets = Sofs(weights=two.out).model.head.nets  # as many as the file has
-    for net, written in zip(nets, (first, second), strict=True):
-        assert all(torch.equal(value, written.state_dict()[name]) for name, value in net.state_dict().items())
+    net, differences = RelationNet().eval(), []
+    for steps in (0, 60):
+        net = train_head.fit(items, steps, seed=1, net=net, imitated=larger) if steps else net
+        with torch.no_grad():
+            seen = train_head.inputs(*(part[None].float() for part in items[0][:2]))
+            differences.append(float((net(*seen)[0] - larger(*seen)[0]).abs().mean()))
+    assert differences[1] < 0.5 * differences[0]
+
+
+def test_nothing_is_lost_where_logits_are_those_that_are_imitated():
+    torch.manual_seed(0)
+    logits, vote = 100 * torch.randn(2, 1, 8, 8), torch.randn(2)
+    logits[0] = logits[0].sign() * 100  # nothing is in doubt
+    assert float(larger_networks.imitation_loss(logits[:1], vote[:1], logits[:1], vote[:1])) == pytest.approx(
+        0, abs=1e-6
+    )
+    assert float(larger_networks.imitation_loss(-logits[:1], vote[:1], logits[:1], vote[:1])) > 100
+
+
+def test_the_file_says_how_its_network_was_trained(tmp_path):
+    net = RelationNet().eval()
+    said = {"backbone": "tf_efficientnet_lite0", "groups": 20, "large": 0.3, "plain": 0.15, "steps": 5, "seed": 2}
+    train_head.save(net, Namespace(**said, imitation=[3, 4], out=tmp_path / "one.safetensors"))
+    with safe_open(tmp_path / "one.safetensors", "pt") as file:
+        assert file.metadata()["trained_by"] == (
+            "tools/train_head.py --backbone tf_efficientnet_lite0 --seed 2 --groups 20 --large 0.3 --plain 0.15 --steps 5 "
+            "--imitation 3 4"
+        )
+    (loaded,) = Sofs(weights=tmp_path / "one.safetensors").model.head.nets
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in loaded.state_dict().items())

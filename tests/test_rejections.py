@@ -105,7 +105,7 @@ def test_a_rejected_mask_must_fit_an_image(tmp_path):
 
 
 def test_what_looks_like_a_rejected_region_is_found_no_more_and_the_defect_still_is():
-    model = default_model()
+    model = default_model(160)  # one window each: another cut moves what is found by as much as a level does
     examples = support(DARK)
     query, region = scratch(8, column=60)
     dark = marked(120, 140, (20, 90, 27, 96), seed=7)

@@ -3,7 +3,6 @@
 Files of groups are written once; an interrupted run goes on with the missing ones.
 """
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from plain_parts import Kind
 from torch import Tensor
 
 from anomalib_sofs.data.surfaces import SURFACES, defect_classes, render
@@ -26,8 +26,6 @@ SIZES = ((208, 208), (256, 256), (256, 256), (288, 288), (224, 320), (256, 352),
 """Sides of small pictures."""
 LARGE_SIZES = ((512, 512), (512, 512), (384, 512), (512, 384), (448, 448))
 """Sides of pictures as large as a window of a query."""
-LEAST_SIDE = 96
-"""Of what is rendered, in pixels."""
 NEARER = (1, 1, 1, 1, 1.5, 2, 2, 3, 4)
 """How much nearer than the whole part the camera stands: defects from hairlines to a third of the image."""
 PRODUCTS = (1, 1, 1, 1, 1, 2, 2, 12, 12, 12)
@@ -61,8 +59,7 @@ class Plan(NamedTuple):
         products: From how many products the parts come, see :data:`PRODUCTS`.
         nearer: How much nearer the camera stands, see :data:`NEARER`.
         varied: Share of the pictures that have a light and a camera of their own.
-        own_scale: In a third of the groups, how much larger or smaller than usual each part looks, as a logarithm, at
-            most.
+        plain: Share of the groups with plain parts, see ``plain_parts.py``.
     """
 
     surfaces: tuple[str, ...] = TRAINED_ON
@@ -72,7 +69,7 @@ class Plan(NamedTuple):
     products: tuple[int, ...] = PRODUCTS
     nearer: tuple[float, ...] = NEARER
     varied: float = 1.0
-    own_scale: float = 0.0
+    plain: float = 0.0
 
 
 def groups(cache: Path, plan: Plan, count: int, workers: int) -> list[Path]:
@@ -142,10 +139,10 @@ class Group:
         self.size = rng.choice(LARGE_SIZES if rng.random() < plan.large else SIZES)
         self.nearer = rng.choice(plan.nearer)
         zoom = rng.choice((1, 1, 1, 0.7, 1.4, 2))
-        self.zoom = 1 if min(self.size) / zoom < LEAST_SIDE or self.nearer > 1 else zoom
-        self.own_scale = plan.own_scale if plan.own_scale and rng.random() < 1 / 3 else 0.0
+        self.zoom = 1 if min(self.size) / zoom < 96 or self.nearer > 1 else zoom
         self.grey = rng.random() < 0.5
         self.generous = rng.choice((0, 0, 0, 1, 2, 3))  # people draw around a defect, all in their own way
+        self.plain = Kind(rng) if plan.plain and rng.random() < plan.plain else None
 
     def several(self, count: int, *, good: bool) -> list[Picture]:
         """Render ``count`` parts, or fewer, where the defect does not show on them."""
@@ -163,13 +160,18 @@ class Group:
 
     def picture(self, *, good: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return image ``(H, W, 3)`` and mask ``(H, W)`` of another part."""
+        image, mask = self._rendered(good=good) if self.plain is None else self.plain.picture(good=good)
+        if self.grey:
+            image = np.repeat(image.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+        if self.generous:
+            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * self.generous + 1,) * 2))
+        own = self.varied == 1 or self.rng.random() < self.varied
+        return _photographed(image, self.rng) if own else image, np.ascontiguousarray(mask)
+
+    def _rendered(self, *, good: bool) -> tuple[np.ndarray, np.ndarray]:
         rng, (h, w) = self.rng, self.size
         near = min(self.nearer, 2) * rng.uniform(0.9, 1.1) if self.nearer > 1 else 1
-        zoom = self.zoom
-        if self.own_scale:
-            zoom *= math.exp(rng.uniform(-self.own_scale, self.own_scale))
-            zoom = max(min(zoom, min(h, w) * near / LEAST_SIDE), 0.7)
-        size = round(h * near / zoom), round(w * near / zoom)
+        size = round(h * near / self.zoom), round(w * near / self.zoom)
         image, mask = render(
             self.surface, None if good else self.defect, style=rng.choice(self.styles), seed=rng.randrange(10**6),
             size=size, look=self.look,
@@ -182,12 +184,7 @@ class Group:
             how = cv2.INTER_AREA if image.shape[0] > h else cv2.INTER_LINEAR
             image = cv2.resize(image, (w, h), interpolation=how)
             mask = (cv2.resize(mask.astype(np.float32), (w, h), interpolation=how) > 0.4).astype(np.uint8)
-        if self.grey:
-            image = np.repeat(image.mean(2, keepdims=True), 3, 2).astype(np.uint8)
-        if self.generous:
-            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * self.generous + 1,) * 2))
-        own = self.varied == 1 or rng.random() < self.varied
-        return _photographed(image, rng) if own else image, np.ascontiguousarray(mask)
+        return image, mask
 
 
 def _window(rng: random.Random, mask: np.ndarray, h: int, w: int) -> tuple[slice, slice]:

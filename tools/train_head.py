@@ -2,11 +2,10 @@
 
 python tools/train_head.py --cache FOLDER --out FILE.safetensors
 
-Networks that were trained apart, on groups of another kind (``--beside``), make one head: their logits are averaged.
+It learns what is defect first, then what two larger networks say of the same parts.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +16,9 @@ from statistics import fmean
 from typing import NamedTuple, cast
 
 import torch
+from larger_networks import LargerNetworks, imitation_loss
 from rendered_groups import FILE_GROUPS, HELD_OUT, Picture, Pictures, Plan, groups, read
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -30,7 +29,6 @@ from anomalib_sofs.model.relation.maps import RELATIONS
 from anomalib_sofs.model.relation.marks import stacked
 from anomalib_sofs.model.relation.network import RelationNet, inputs, relation_loss
 from anomalib_sofs.model.torch_model import SofsModel
-from anomalib_sofs.model.weights import BUILT
 
 CONTRASTS = RELATIONS.index("local_sigma") + 1
 """The first maps: they grow with the contrast of the query's defect."""
@@ -38,8 +36,10 @@ TELLING = 0.75
 """Least share of pairs of a defect and a background cell in which the defect has the larger discriminant.
 
 In episodes with less, the support says nothing about the query."""
-BATCH, RATE = 8, 3e-3
-"""Episodes of a training step, and the highest learning rate."""
+BATCH, RATE, IMITATION_RATE = 8, 3e-3, 2e-3
+"""Episodes of a training step, and the highest learning rates."""
+ROUND = 10
+"""Between the seeds of two rounds of imitation."""
 REPORT = 200
 """Steps between two lines about the loss."""
 
@@ -181,16 +181,36 @@ def _jittered(maps: Tensor) -> Tensor:
     return maps * torch.exp(0.2 * gain) + 0.05 * offset
 
 
-def fit(items: list[Item], steps: int, seed: int, device: str = "cpu") -> RelationNet:
-    """Train the network: AdamW, short warm-up, polynomial decay (power 0.9)."""
+def fit(
+    items: list[Item],
+    steps: int,
+    seed: int,
+    device: str = "cpu",
+    *,
+    net: RelationNet | None = None,
+    imitated: LargerNetworks | None = None,
+) -> RelationNet:
+    """Train a network: AdamW, short warm-up, polynomial decay (power 0.9).
+
+    Args:
+        items: Episodes.
+        steps: Of training.
+        seed: Of everything that is drawn.
+        device: Where it trains.
+        net: The network, if it is not a new one.
+        imitated: Networks whose logits it learns, instead of what is defect.
+    """
     torch.manual_seed(seed)
-    net = RelationNet().train().to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.01)
+    net = (RelationNet() if net is None else net).train().to(device, memory_format=torch.channels_last)
+    rate, weight_decay = (RATE, 0.01) if imitated is None else (IMITATION_RATE, 0.005)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=weight_decay)
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(1, (n + 1) / 50) * max(0, 1 - n / steps) ** 0.9)
     batches, total = _batches(items, BATCH, random.Random(seed)), torch.zeros((), device=device)
     for step in range(1, steps + 1):
         *maps, target = next(batches)
-        loss = relation_loss(*net(*inputs(*_varied(*maps))), target)
+        seen = inputs(*_varied(*maps))
+        found = net(*seen)
+        loss = relation_loss(*found, target) if imitated is None else imitation_loss(*found, *imitated(*seen))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -204,12 +224,12 @@ def fit(items: list[Item], steps: int, seed: int, device: str = "cpu") -> Relati
 
 
 @torch.no_grad()
-def check(net: RelationNet, items: list[Item]) -> str:
+def check(net: nn.Module, items: list[Item]) -> str:
     """Look at other episodes: the mean IoU of those with a defect, and the share of the others with a region."""
     ious, alarms = [], []
     for item in items:
         maps, fine, target = (part[None].float() for part in item)
-        found, truth = net(*inputs(maps, fine))[0][0, 0] > 0, target[0] > 0.5  # noqa: PLR2004
+        found, truth = net(*inputs(maps, fine))[0][0, 0] > 0, target[0] > 0.5
         if truth.any():
             ious.append(float((found & truth).sum() / (found | truth).sum()))
         else:
@@ -226,15 +246,21 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder for what is rendered, about 7 MB a group")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--beside", type=Path, help="file whose networks the new one is put behind")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help="timm name; a cache serves several")
     parser.add_argument("--random-weights", action="store_true", help="of the backbone: shows that everything runs")
     parser.add_argument("--seed", type=int, default=1, help="of the training; the groups are always the same ones")
     parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
     parser.add_argument("--checked", type=int, default=60, help="groups of other surfaces that tell how good it is")
-    parser.add_argument("--large", type=float, default=0.3, help="share of the groups with pictures of a whole window")
-    parser.add_argument("--own-scale", type=float, default=0.0, help="see Plan in rendered_groups.py")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--large", type=float, default=0.0, help="share of the groups with pictures of a whole window")
+    parser.add_argument("--plain", type=float, default=0.15, help="share of the groups with plain parts")
+    parser.add_argument("--steps", type=int, default=6000, help="in which it learns what is defect")
+    parser.add_argument(
+        "--imitation",
+        type=int,
+        nargs="*",
+        default=[5000, 4500],
+        help="steps of each round in which it learns what the two larger networks say; the rate starts anew in each",
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
@@ -243,40 +269,39 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Run from the command line."""
     args = _parse()
-    plan = Plan(large=args.large, own_scale=args.own_scale)
+    plan = Plan(large=args.large, plain=args.plain)
     files = groups(args.cache, plan, args.groups, args.workers)
-    others = groups(args.cache / "held-out", plan._replace(surfaces=HELD_OUT), args.checked, args.workers)
+    held_out = groups(args.cache / "held-out", plan._replace(surfaces=HELD_OUT, plain=0), args.checked, args.workers)
     relate = partial(_relate, args.backbone, args.device, random_weights=args.random_weights)
     related = []
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        for path in pool.map(relate, [*files, *others]):
+        for path in pool.map(relate, [*files, *held_out]):
             print(path, flush=True)
             related.append(path)
     if args.device == "cpu":
         torch.set_num_threads(1)  # the same weights on every machine
     items = _load(related[: len(files)], args.device)
     print(f"{len(items)} episodes", flush=True)
+    others = _load(related[len(files) :], args.device)
     net = fit(items, args.steps, args.seed, args.device)
-    print(f"surfaces that are never trained on: {check(net, _load(related[len(files) :], args.device))}", flush=True)
+    print(f"surfaces that are never trained on: {check(net, others)}", flush=True)
+    for number, steps in enumerate(args.imitation):
+        larger = LargerNetworks().to(args.device, memory_format=torch.channels_last)
+        net = fit(items, steps, args.seed + ROUND * number, args.device, net=net, imitated=larger)
+        print(f"surfaces that are never trained on: {check(net, others)}", flush=True)
     save(net, args)
 
 
 def save(net: RelationNet, args: argparse.Namespace) -> None:
-    """Write the network, behind those of the file that it is put beside, and how each of them was trained."""
+    """Write the network, and how it was trained."""
     how = (
         f"tools/train_head.py --backbone {args.backbone} --seed {args.seed} --groups {args.groups} "
-        f"--large {args.large} --own-scale {args.own_scale} --steps {args.steps}"
+        f"--large {args.large} --plain {args.plain} --steps {args.steps} "
+        f"--imitation {' '.join(map(str, args.imitation))}"
     )
-    state: dict[str, Tensor] = {}
-    if args.beside is not None:
-        state = load_file(args.beside)
-        with safe_open(args.beside, "pt") as file:
-            how = f"{file.metadata()['trained_by']}; {how}"
-    members = len({name.split(".")[1] for name in state})
-    state |= {f"nets.{members}.{name}": value.cpu().contiguous() for name, value in net.state_dict().items()}
-    built = json.dumps({"head_options": {"members": members + 1}})
+    state = {f"nets.0.{name}": value.cpu().contiguous() for name, value in net.state_dict().items()}
     part = args.out.with_suffix(".part")
-    save_file(state, part, metadata={"format": "pt", "trained_by": how, BUILT: built})
+    save_file(state, part, metadata={"format": "pt", "trained_by": how})
     part.replace(args.out)
 
 

@@ -14,7 +14,7 @@ from .region_of_interest import RegionOfInterest
 Encoding = dict[str, Tensor]
 
 
-VERSION = 5
+VERSION = 6
 """Of what an encoding holds; checkpoints with another one are refused: their support has to be encoded anew."""
 
 

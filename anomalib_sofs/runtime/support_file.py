@@ -14,7 +14,7 @@ from anomalib_sofs.annotations.labels import DEFECT
 from anomalib_sofs.model.region_of_interest import RegionOfInterest
 from anomalib_sofs.results.files import written_whole
 
-VERSION = 5
+VERSION = 6
 """Of what an encoding holds, as of :mod:`anomalib_sofs.model.encoding`; others are refused."""
 ABOUT = "about"
 

@@ -24,7 +24,7 @@ LAST_WIDTH = 24
 """Channels of the refinement by the fine maps, four fine cells in one."""
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Residual block: depthwise 5x5, then two pointwise convolutions; starts as the identity."""
 
     def __init__(self, channels: int) -> None:
@@ -71,11 +71,11 @@ class RelationNet(nn.Module):
         self.register_buffer("version", torch.tensor(VERSION))
         pairs = list(pairwise(WIDTHS))
         self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), WIDTHS[0], 1), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
-        self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in WIDTHS)
+        self.enc = nn.ModuleList(nn.Sequential(Block(w)) for w in WIDTHS)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
         self.ctx = nn.Sequential(nn.Linear(2 * WIDTHS[-1], 64), nn.ReLU(), nn.Linear(64, WIDTHS[-1] + 1))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
-        self.dec = nn.ModuleList(_Block(w) for w in WIDTHS[:-1])
+        self.dec = nn.ModuleList(Block(w) for w in WIDTHS[:-1])
         # four cells of the fine grid are the channels of one: as exact, at a quarter of the memory that is moved
         self.out = nn.Conv2d(WIDTHS[0], LAST_WIDTH, 1)
         self.fine = nn.Conv2d(2 * len(FINE_RELATIONS), LAST_WIDTH, 2, stride=2, bias=False)

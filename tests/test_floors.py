@@ -13,7 +13,7 @@ from anomalib_sofs.data.surface_episodes import NOVEL, render_product
 from .conftest import REAL_DATA, needs_real_data
 
 SLACK = 2.0
-SURFACES = {"ground_steel_0": 66.5, "woven_fabric_0": 49.2, "ceramic_0": 53.7, "plastic_0": 53.6}
+SURFACES = {"ground_steel_0": 66.6, "woven_fabric_0": 50.6, "ceramic_0": 53.9, "plastic_0": 51.3}
 
 
 def miou(root, category: str, limit: int) -> float:
@@ -36,8 +36,8 @@ def test_rendered_surfaces_that_were_never_trained_on(tmp_path, surface, measure
 @pytest.mark.parametrize(
     ("category", "limit", "measured"),
     [
-        ("ballscrew", 4, 42.0), pytest.param("ballscrew_kgt", 3, 17.7, marks=pytest.mark.slow), ("magnetic_tile", 4, 45.7),
-        ("solar_el", 6, 17.1), ("steel_strip", 10, 55.6), ("transistor", 1, 20.3),
+        ("ballscrew", 4, 50.7), pytest.param("ballscrew_kgt", 3, 17.7, marks=pytest.mark.slow), ("magnetic_tile", 4, 44.2),
+        ("solar_el", 6, 17.2), ("steel_strip", 10, 56.4), ("transistor", 1, 20.9),
     ],
 )  # fmt: skip
 def test_real_parts(category, limit, measured):

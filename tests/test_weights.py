@@ -285,11 +285,32 @@ def test_an_unknown_backbone_is_named():
         Sofs("resnet51")
 
 
-def test_weights_trained_on_other_relation_maps_are_refused():
+OLD = {"nets.0.version": torch.tensor(3), "nets.1.version": torch.tensor(3)}
+
+
+def test_weights_of_another_version_are_refused_in_one_line():
     head = default_model().head
-    state = dict(head.state_dict()) | {"nets.0.version": torch.tensor(1)}
+    with pytest.raises(ValueError, match="version") as error:
+        load_into(head, dict(head.state_dict()) | OLD, "old.safetensors")
+    assert str(error.value) == (
+        "The weights in old.safetensors are of version 3 of this head, and the package has version 4: take those that come "
+        "with it (weights='default'), or train anew."
+    )
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_one_line():
+    head = default_model().head
+    with pytest.raises(ValueError, match="version") as error:
+        head.load_state_dict(dict(head.state_dict()) | OLD)
+    assert str(error.value) == (
+        "This checkpoint holds version 3 of the default head, the package has version 4: train anew, or go on without the "
+        "checkpoint, with the weights that come with the package."
+    )
+
+
+def test_of_many_that_do_not_fit_ten_are_listed():
     with pytest.raises(ValueError, match="do not fit this head") as error:
-        load_into(head, state, "old.safetensors")
-    assert str(error.value).splitlines()[1:] == [
-        "  nets.0.version: 1 in the file, 4 in the model (it was trained on other relation maps)"
-    ]
+        Sofs(head_options={"members": 2})
+    lines = str(error.value).splitlines()
+    assert lines[1] == "  missing: nets.1.version"
+    assert lines[10:] == ["  missing: nets.1.enc.0.0.bn.weight", "  and 91 more"]

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 PACKAGED = Path(__file__).parent / "pretrained"
 RELATION = "relation"
 """The head whose weights fit any backbone."""
+LISTED = 10
+"""Of what does not fit, how much is listed."""
 BUILT = "built"
 """Name in the metadata of a ``.safetensors`` file of the :class:`Built` that it fits, as JSON."""
 PUBLISHED_PREFIX = "feature_recorrect."
@@ -171,9 +173,17 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
     """Load weights into a head.
 
     Raises:
-        ValueError: If keys are unknown, missing, of another shape or of another version; all of them are listed.
+        ValueError: If they are of another version, or keys are unknown, missing or of another shape; the first
+            :data:`LISTED` of them are listed.
     """
     expected = head.state_dict()
+    for key, value in expected.items():
+        if key.endswith("version") and key in state and not torch.equal(state[key], value):
+            msg = (
+                f"The weights in {source} are of version {state[key].item()} of this head, and the package has version "
+                f"{value.item()}: take those that come with it (weights='default'), or train anew."
+            )
+            raise ValueError(msg)
     if NORMS_FROZEN in expected:
         # whoever brings weights brings the statistics of their batches, too
         state = {**state, NORMS_FROZEN: torch.tensor(data=True)}
@@ -184,15 +194,11 @@ def load_into(head: nn.Module, state: Mapping[str, Tensor], source: str | Path) 
         for key, value in expected.items()
         if key in state and state[key].shape != value.shape
     ]
-    problems += [
-        f"{key}: {state[key].item()} in the file, {value.item()} in the model (it was trained on other relation maps)"
-        for key, value in expected.items()
-        if key.endswith("version") and key in state and not torch.equal(state[key], value)
-    ]
     if problems:
         msg = (
             f"The weights in {source} do not fit this head (another backbone, other layers, options or another head? "
-            "weights=None starts untrained):\n  " + "\n  ".join(problems)
+            "weights=None starts untrained):\n  " + "\n  ".join(problems[:LISTED])
         )
+        msg += f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise ValueError(msg)
     head.load_state_dict(dict(state))

@@ -1,4 +1,4 @@
-"""The default head: relation maps in closed form, judged by small networks that never see a feature."""
+"""The default head: relation maps in closed form, judged by a small network that never sees a feature."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -33,17 +33,15 @@ from .whole_image import PARTS, judged, weighed
 
 BACKGROUND_WINDOWS = 16
 """Of a marked image that is larger than a window; encoding takes half a second for each on one thread."""
-MEMBERS = 1
-"""Networks that come with the package; of several, the logits are averaged."""
 
 
 class RelationHead(nn.Module):
-    """Discriminant maps on grids of 4 and 2 native pixels, small U-Nets over them, logits on the grid of 2.
+    """Discriminant maps on grids of 4 and 2 native pixels, a small U-Net over them, logits on the grid of 2.
 
     Args:
         grids: How it reads a backbone, see :func:`.grids.grids_of`.
         window_size: Largest side of a window in pixels, a multiple of 32.
-        members: Networks whose logits are averaged: one training differs from the next by 2 to 4 points of mIoU.
+        members: Networks whose logits are averaged; one comes with the package.
         background_windows: Most windows of the rest of a marked image that show the background, beside those over its
             marks.
         evidence: Whether an image is good unless about as many of its pixels as a marked region has are defect, see
@@ -66,7 +64,7 @@ class RelationHead(nn.Module):
         grids: Grids,
         *,
         window_size: int = 512,
-        members: int = MEMBERS,
+        members: int = 1,
         background_windows: int = BACKGROUND_WINDOWS,
         evidence: bool = True,
     ) -> None:
@@ -77,7 +75,7 @@ class RelationHead(nn.Module):
         self.grids = grids
         self.channels = grids.channels
         if members < 1:
-            msg = f"head_options.members is {members}: at least one network decides; {MEMBERS} come with the package."
+            msg = f"head_options.members is {members}: at least one network decides; one comes with the package."
             raise ValueError(msg)
         if background_windows < 0:
             msg = f"head_options.background_windows is {background_windows}: 0 sees the windows over the marks only."

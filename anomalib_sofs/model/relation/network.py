@@ -1,7 +1,7 @@
 """The only trained part: relation maps in, defect logits out. It sees no features, so it suits other objects, too."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,16 @@ class RelationNet(nn.Module):
         self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(LAST_WIDTH, LAST_WIDTH, 3, padding=1), nn.ReLU())
         self.cells = nn.ConvTranspose2d(LAST_WIDTH, 1, 2, stride=2)
         nn.init.constant_(self.cells.get_parameter("bias"), -2.0)  # most pixels are good
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        found = state_dict.get(f"{prefix}version")
+        if found is not None and int(found) != VERSION:  # of a checkpoint; what else differs follows from it
+            msg = (
+                f"This checkpoint holds version {int(found)} of the default head, the package has version {VERSION}: "
+                "train anew, or go on without the checkpoint, with the weights that come with the package."
+            )
+            raise ValueError(msg)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, maps: Tensor, fine: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
         """Turn relations into logits.

@@ -192,11 +192,11 @@ def test_coco_says_what_is_wrong_and_changes_no_time(bundle, tmp_path):
 
 
 def limited(bundle, command, source, out):
-    """Run a command whose files may have 4 kB at most: not every map does."""
+    """Run a command whose files may have 1 kB at most: not every map does."""
     return subprocess.run(
         [SCRIPTS / "anomalib-sofs", command, bundle, source, "--out", out],
         env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
     )  # fmt: skip
 
 

@@ -250,9 +250,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--random-weights", action="store_true", help="of the backbone: shows that everything runs")
     parser.add_argument("--seed", type=int, default=1, help="of the training; the groups are always the same ones")
     parser.add_argument("--groups", type=int, default=2400, help=f"a multiple of {FILE_GROUPS}")
-    parser.add_argument(
-        "--checked", type=int, default=60, help="groups of other surfaces to look at, likewise"
-    )
+    parser.add_argument("--checked", type=int, default=60, help="groups of other surfaces to look at, likewise")
     parser.add_argument("--large", type=float, default=0.0, help="share of the groups with pictures of a whole window")
     parser.add_argument("--plain", type=float, default=0.15, help="share of the groups with plain parts")
     parser.add_argument("--steps", type=int, default=6000, help="in which it learns what is defect")

@@ -1,4 +1,4 @@
-"""Plain parts that the packaged networks learn from: marks of one kind on a flat tone."""
+"""Plain parts that the packaged network learns from: marks of one kind on a flat tone."""
 
 import sys
 from random import Random

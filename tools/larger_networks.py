@@ -1,9 +1,8 @@
 """The two larger networks that the packaged one learned from, and how it learns from them.
 
-They were trained on rendered parts by an earlier form of `train_head.py`, and were packaged themselves until 0.2.0.
+They were trained on rendered parts by an earlier form of `train_head.py`, and were the packaged head themselves.
 """
 
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -13,8 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_sofs.model.relation.discriminant import mean_of
 from anomalib_sofs.model.relation.fine_maps import FINE_RELATIONS
-from anomalib_sofs.model.relation.maps import RELATIONS
-from anomalib_sofs.model.relation.network import USUAL_ODDS, Block
+from anomalib_sofs.model.relation.network import UNet, with_base_rate
 
 FILE = Path(__file__).with_name("larger_networks.safetensors")
 WIDTHS = (16, 24, 32)
@@ -26,18 +24,11 @@ PEAK = 20
 """Surest pixels of a picture that are compared by themselves: what is decided of the whole picture hangs on them."""
 
 
-class LargerNet(nn.Module):
+class LargerNet(UNet):
     """U-Net over the relation maps, refined on the grid of the fine ones cell by cell, which takes most of its time."""
 
     def __init__(self) -> None:
-        super().__init__()
-        pairs = list(pairwise(WIDTHS))
-        self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), WIDTHS[0], 1), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
-        self.enc = nn.ModuleList(nn.Sequential(Block(w)) for w in WIDTHS)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
-        self.ctx = nn.Sequential(nn.Linear(2 * WIDTHS[-1], 64), nn.ReLU(), nn.Linear(64, WIDTHS[-1] + 1))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
-        self.dec = nn.ModuleList(Block(w) for w in WIDTHS[:-1])
+        super().__init__(WIDTHS)
         self.out = nn.Conv2d(WIDTHS[0], PASSED, 1)
         self.fine = nn.Sequential(
             nn.Conv2d(PASSED + 2 * len(FINE_RELATIONS), FINE_WIDTH, 3, padding=1), nn.ReLU(),
@@ -46,23 +37,10 @@ class LargerNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, maps: Tensor, fine: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn relations into logits ``(B, 1, 2h, 2w)`` and the vote ``(B,)``, see :class:`Inputs`."""
-        x = self.stem(maps)
-        skips: list[Tensor] = []
-        for level, encode in enumerate(self.enc):
-            if level:
-                x = self.down[level - 1](F.avg_pool2d(x, 2))
-            x = encode(x)
-            skips.append(x)
-        context = self.ctx(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
-        x, vote = x + context[:, :-1, None, None], context[:, -1]
-        for level in reversed(range(len(self.up))):
-            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.dec[level](skips[level] + x)
+        """Turn relations, as ``inputs`` prepares them, into logits ``(B, 1, 2h, 2w)`` and the vote ``(B,)``."""
+        x, vote = self.levels(maps)
         x = F.interpolate(self.out(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.fine(torch.cat([x, fine], dim=1))
-        everywhere = vote + odds - USUAL_ODDS
-        return x + everywhere[:, None, None, None], vote
+        return with_base_rate(self.fine(torch.cat([x, fine], dim=1)), vote, odds), vote
 
 
 class LargerNetworks(nn.Module):

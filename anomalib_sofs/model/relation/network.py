@@ -1,5 +1,6 @@
 """The only trained part: relation maps in, defect logits out. It sees no features, so it suits other objects, too."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ LAST_WIDTH = 24
 """Channels of the refinement by the fine maps, four fine cells in one."""
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """Residual block: depthwise 5x5, then two pointwise convolutions; starts as the identity."""
 
     def __init__(self, channels: int) -> None:
@@ -63,19 +64,54 @@ def inputs(maps: Tensor, fine: Tensor) -> Inputs:
     return Inputs(twice, fine_twice, odds)
 
 
-class RelationNet(nn.Module):
+class UNet(nn.Module):
+    """Residual U-Net over the relation maps, whose coarsest level votes on the whole image.
+
+    Args:
+        widths: Channels per level; each level halves the grid.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.enc = nn.ModuleList(nn.Sequential(_Block(w)) for w in widths)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
+        self.ctx = nn.Sequential(nn.Linear(2 * widths[-1], 64), nn.ReLU(), nn.Linear(64, widths[-1] + 1))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.dec = nn.ModuleList(_Block(w) for w in widths[:-1])
+
+    def levels(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return channels ``(B, widths[0], h, w)`` of maps, see :class:`Inputs`, and the vote ``(B,)``."""
+        x = self.stem(maps)
+        skips: list[Tensor] = []
+        for level, encode in enumerate(self.enc):
+            if level:
+                x = self.down[level - 1](F.avg_pool2d(x, 2))
+            x = encode(x)
+            skips.append(x)
+        context = self.ctx(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
+        x, vote = x + context[:, :-1, None, None], context[:, -1]
+        for level in reversed(range(len(self.up))):
+            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = self.dec[level](skips[level] + x)
+        return x, vote
+
+
+def with_base_rate(logits: Tensor, vote: Tensor, odds: Tensor) -> Tensor:
+    """Add to logits ``(B, 1, H, W)`` the vote ``(B,)``, and what to expect of a query by the support's odds ``(B,)``.
+
+    Bayes' rule for another base rate.
+    """
+    return logits + (vote + odds - USUAL_ODDS)[:, None, None, None]
+
+
+class RelationNet(UNet):
     """Small U-Net over the relation maps, refined by those of a grid twice as fine, with a vote on the whole image."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(WIDTHS)
         self.register_buffer("version", torch.tensor(VERSION))
-        pairs = list(pairwise(WIDTHS))
-        self.stem = nn.Sequential(nn.Conv2d(2 * len(RELATIONS), WIDTHS[0], 1), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
-        self.enc = nn.ModuleList(nn.Sequential(Block(w)) for w in WIDTHS)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
-        self.ctx = nn.Sequential(nn.Linear(2 * WIDTHS[-1], 64), nn.ReLU(), nn.Linear(64, WIDTHS[-1] + 1))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
-        self.dec = nn.ModuleList(Block(w) for w in WIDTHS[:-1])
         # four cells of the fine grid are the channels of one: as exact, at a quarter of the memory that is moved
         self.out = nn.Conv2d(WIDTHS[0], LAST_WIDTH, 1)
         self.fine = nn.Conv2d(2 * len(FINE_RELATIONS), LAST_WIDTH, 2, stride=2, bias=False)
@@ -105,22 +141,9 @@ class RelationNet(nn.Module):
             Logits ``(B, 1, 2h, 2w)``, and the vote ``(B,)`` on whether there is any defect, which is part of them:
             it silences good parts as a whole.
         """
-        x = self.stem(maps)
-        skips: list[Tensor] = []
-        for level, encode in enumerate(self.enc):
-            if level:
-                x = self.down[level - 1](F.avg_pool2d(x, 2))
-            x = encode(x)
-            skips.append(x)
-        context = self.ctx(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
-        x, vote = x + context[:, :-1, None, None], context[:, -1]
-        for level in reversed(range(len(self.up))):
-            x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.dec[level](skips[level] + x)
+        x, vote = self.levels(maps)
         x = self.cells(self.last(self.out(x) + self.fine(fine)))
-        # how much of the support is defect is what to expect of a query: Bayes' rule for another base rate
-        everywhere = vote + odds - USUAL_ODDS
-        return (x + everywhere[:, None, None, None]).float(), vote.float()
+        return with_base_rate(x, vote, odds).float(), vote.float()
 
 
 def standardised(maps: Tensor) -> Tensor:
